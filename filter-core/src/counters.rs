@@ -1,0 +1,176 @@
+//! What the filter counts about itself, with fixed names.
+//!
+//! Counters are added up here without a host call and handed to the proxy's statistics once per
+//! tick: a request costs no metric call, and a trap loses at most one tick of counts.
+//! Per-reason counters come from the one reason enum of `mesh-config`.
+
+use mesh_config::sampling::Reason;
+
+/// Prefix of every metric name; Envoy shows them as `wasmcustom.tracemeter_*`.
+pub const PREFIX: &str = "tracemeter_";
+
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
+        /// A counter of the filter.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub enum Counter {
+            $($(#[doc = $doc])+ $variant,)+
+        }
+
+        impl Counter {
+            /// Every counter, in the order of definition.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// Metric name without [`PREFIX`].
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+
+            /// What is counted, for the reference page.
+            #[must_use]
+            pub const fn doc(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc),+),)+ }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Requests whose headers the filter has seen.
+    Requests = "requests_total",
+    /// Requests that ended (every request exactly once, malformed ones included).
+    Ended = "requests_ended_total",
+    /// Requests that ended as an error by the policy's error classes.
+    Errors = "requests_error_total",
+    /// Requests that failed before their headers reached the filter (codec errors).
+    Malformed = "requests_malformed_total",
+    /// Traces started here: no context came in.
+    TracesStarted = "traces_started_total",
+    /// Traces restarted here because the incoming traceparent was invalid.
+    TracesRestarted = "traces_restarted_total",
+    /// Traces continued from a valid incoming context.
+    TracesContinued = "traces_continued_total",
+    /// Requests kept by the decision at the request's headers.
+    Kept = "kept_total",
+    /// Requests dropped by the decision at the request's headers.
+    Dropped = "dropped_total",
+    /// Spans kept at the end of the stream although the head said drop.
+    Promoted = "promoted_total",
+    /// Incoming traceparent values refused: wrong length, characters, version, ids or repeated.
+    InvalidTraceparent = "invalid_traceparent_total",
+    /// Incoming tracestate lists refused as a whole.
+    InvalidTracestate = "invalid_tracestate_total",
+    /// Incoming baggage members that were malformed and left out.
+    InvalidBaggage = "invalid_baggage_total",
+    /// Incoming `ot` tracestate values whose th or rv was malformed.
+    InvalidOtState = "invalid_ot_total",
+    /// Incoming `cost_usd` values that are not a plain decimal.
+    InvalidCost = "invalid_cost_total",
+    /// Incoming `data_tag` values outside the known classes (treated as the strictest).
+    InvalidDataTag = "invalid_data_tag_total",
+    /// Own members that came from outside the trust boundary and were dropped.
+    UntrustedDropped = "untrusted_members_dropped_total",
+    /// Requests to hosts outside the mesh that left without our members.
+    EgressStripped = "egress_stripped_total",
+    /// Foreign tracestate members left out to keep the standard's limits.
+    TracestateTruncated = "tracestate_members_truncated_total",
+    /// Foreign baggage members left out to keep the standard's limits.
+    BaggageTruncated = "baggage_members_truncated_total",
+    /// Requests whose traceparent another tracer overwrote after this filter.
+    ContextOverwritten = "context_overwritten_total",
+    /// Spans that entered an export batch.
+    SpansBuffered = "spans_buffered_total",
+    /// Spans that the collector acknowledged.
+    SpansExported = "spans_exported_total",
+    /// Spans dropped: the export queue was full, the oldest batch went first.
+    SpansDroppedQueueFull = "spans_dropped_queue_full_total",
+    /// Spans dropped: the collector refused the batch for good.
+    SpansDroppedRejected = "spans_dropped_rejected_total",
+    /// Spans not built because the policy names no collector.
+    SpansDroppedNoExport = "spans_dropped_export_off_total",
+    /// Export requests sent.
+    ExportRequests = "export_requests_total",
+    /// Export requests that failed and are tried again.
+    ExportRetries = "export_retries_total",
+    /// Export requests that the proxy would not send: the cluster is not known to it.
+    ExportNoCluster = "export_no_cluster_total",
+    /// Configurations refused; the last good one or the defaults went on.
+    ConfigErrors = "config_errors_total",
+    /// Ticks of the filter's clock; one that stands still means a dead filter.
+    Heartbeat = "heartbeat_total",
+}
+
+/// Counts since the last drain. Saturating; one array, no allocation.
+#[derive(Debug, Clone)]
+pub struct Counters {
+    own: [u64; Counter::ALL.len()],
+    reasons: [u64; Reason::ALL.len()],
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self { own: [0; Counter::ALL.len()], reasons: [0; Reason::ALL.len()] }
+    }
+}
+
+/// A metric that a [`Counters`] drain reports: one of the fixed ones, or a decision's reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Metric {
+    /// A counter of the list above.
+    Counter(Counter),
+    /// Decisions by reason.
+    Reason(Reason),
+}
+
+impl Metric {
+    /// Every metric of the filter, in a fixed order.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let counters = Counter::ALL.iter().map(|counter| Self::Counter(*counter));
+        counters.chain(Reason::ALL.iter().map(|reason| Self::Reason(*reason)))
+    }
+
+    /// The full metric name.
+    #[must_use]
+    pub fn name(self) -> String {
+        match self {
+            Self::Counter(counter) => format!("{PREFIX}{}", counter.name()),
+            Self::Reason(reason) => format!("{PREFIX}reason_{}_total", reason.as_str()),
+        }
+    }
+}
+
+impl Counters {
+    /// Adds `count` to a counter.
+    pub fn add(&mut self, counter: Counter, count: u64) {
+        if let Some(slot) = self.own.get_mut(counter as usize) {
+            *slot = slot.saturating_add(count);
+        }
+    }
+
+    /// Adds one to a counter.
+    pub fn bump(&mut self, counter: Counter) {
+        self.add(counter, 1);
+    }
+
+    /// Counts a decision by its reason.
+    pub fn reason(&mut self, reason: Reason) {
+        let index = Reason::ALL.iter().position(|known| *known == reason);
+        if let Some(slot) = index.and_then(|index| self.reasons.get_mut(index)) {
+            *slot = slot.saturating_add(1);
+        }
+    }
+
+    /// Reports every metric that changed since the last call, in the order of [`Metric::all`]
+    /// (the position is given too), and starts again from zero.
+    pub fn drain(&mut self, mut report: impl FnMut(usize, Metric, u64)) {
+        let values = self.own.iter().chain(self.reasons.iter());
+        for (index, (metric, value)) in Metric::all().zip(values).enumerate() {
+            if *value > 0 {
+                report(index, metric, *value);
+            }
+        }
+        *self = Self::default();
+    }
+}

