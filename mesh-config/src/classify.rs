@@ -1,0 +1,5 @@
+//! Data classes, detectors and redaction.
+
+mod tag;
+
+pub use tag::DataTag;
