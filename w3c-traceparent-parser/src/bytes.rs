@@ -1,0 +1,141 @@
+//! Character classes of the four grammars, and trimming.
+//!
+//! One table of 256 entries answers all questions with one load per byte. Everything outside
+//! ASCII belongs to no class.
+
+/// `tracestate` key after its first character: a-z 0-9 _ - * / @.
+pub(crate) const STATE_KEY: u8 = 1;
+/// `tracestate` value: 0x20 to 0x7e without comma and equals sign.
+pub(crate) const STATE_VALUE: u8 = 1 << 1;
+/// HTTP token (baggage and property keys).
+pub(crate) const TOKEN: u8 = 1 << 2;
+/// Baggage value: 0x21 to 0x7e without double quote, comma, semicolon and backslash.
+pub(crate) const BAGGAGE_VALUE: u8 = 1 << 3;
+/// First character of an `ot` sub-key: a-z.
+pub(crate) const LOWER: u8 = 1 << 4;
+/// Further characters of an `ot` sub-key, and first of a `tracestate` key: a-z 0-9.
+pub(crate) const LOWER_OR_DIGIT: u8 = 1 << 5;
+/// Value of an `ot` sub-member: letters of both cases, digits, `.`, `_`, `-`.
+pub(crate) const OT_VALUE: u8 = 1 << 6;
+
+static CLASSES: [u8; 256] = classes();
+
+const fn classes() -> [u8; 256] {
+    let mut table = [0; 256];
+    let mut byte = 0u8;
+    while byte < 0x80 {
+        #[expect(
+            clippy::indexing_slicing,
+            reason = "evaluated at compile time, the index is below 128"
+        )]
+        {
+            table[byte as usize] = class_of(byte);
+        }
+        byte += 1;
+    }
+    table
+}
+
+const fn class_of(byte: u8) -> u8 {
+    let mut class = 0;
+    let lower = byte.is_ascii_lowercase();
+    let digit = byte.is_ascii_digit();
+    if lower {
+        class |= LOWER;
+    }
+    if lower || digit {
+        class |= LOWER_OR_DIGIT;
+    }
+    if lower || digit || matches!(byte, b'_' | b'-' | b'*' | b'/' | b'@') {
+        class |= STATE_KEY;
+    }
+    if matches!(byte, 0x20..=0x7e) && !matches!(byte, b',' | b'=') {
+        class |= STATE_VALUE;
+    }
+    if byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_'
+        )
+        || matches!(byte, b'`' | b'|' | b'~')
+    {
+        class |= TOKEN;
+    }
+    if matches!(byte, 0x21..=0x7e) && !matches!(byte, b'"' | b',' | b';' | b'\\') {
+        class |= BAGGAGE_VALUE;
+    }
+    if byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-') {
+        class |= OT_VALUE;
+    }
+    class
+}
+
+/// Whether the byte belongs to one of the classes in the mask.
+#[inline(always)]
+pub(crate) fn is(byte: u8, class: u8) -> bool {
+    // The lookup cannot miss: the table has an entry per byte value, and the compiler knows it.
+    CLASSES
+        .get(usize::from(byte))
+        .is_some_and(|found| found & class != 0)
+}
+
+/// Number of leading bytes that belong to the class.
+#[inline]
+pub(crate) fn span(bytes: &[u8], class: u8) -> usize {
+    bytes
+        .iter()
+        .position(|&byte| !is(byte, class))
+        .unwrap_or(bytes.len())
+}
+
+/// Whether all bytes belong to the class (true for none).
+#[inline]
+pub(crate) fn all(bytes: &[u8], class: u8) -> bool {
+    bytes.iter().all(|&byte| is(byte, class))
+}
+
+/// Optional white space of HTTP: space and tab.
+#[inline(always)]
+pub(crate) const fn is_ows(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t')
+}
+
+/// Without optional white space at the start.
+#[inline]
+pub(crate) fn trim_start(mut bytes: &[u8]) -> &[u8] {
+    while let [first, rest @ ..] = bytes {
+        if !is_ows(*first) {
+            break;
+        }
+        bytes = rest;
+    }
+    bytes
+}
+
+/// Without optional white space at the end.
+#[inline]
+pub(crate) fn trim_end(mut bytes: &[u8]) -> &[u8] {
+    while let [rest @ .., last] = bytes {
+        if !is_ows(*last) {
+            break;
+        }
+        bytes = rest;
+    }
+    bytes
+}
+
+/// Without optional white space at both ends.
+#[inline]
+pub(crate) fn trim(bytes: &[u8]) -> &[u8] {
+    trim_end(trim_start(bytes))
+}
+
+/// Cuts at the first separator: what stands before it, and what stands after it if there is one.
+#[inline]
+pub(crate) fn cut(bytes: &[u8], separator: u8) -> (&[u8], Option<&[u8]>) {
+    let at = bytes.iter().position(|&byte| byte == separator);
+    match at.and_then(|at| bytes.split_at_checked(at)) {
+        Some((head, [_, tail @ ..])) => (head, Some(tail)),
+        _ => (bytes, None),
+    }
+}

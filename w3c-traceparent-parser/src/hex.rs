@@ -1,0 +1,99 @@
+//! Lowercase hexadecimal, eight characters at a time.
+//!
+//! Words are handled as eight lanes of one byte (SWAR), so that the same code is fast natively
+//! and in WebAssembly without SIMD. Nothing branches on the data: an invalid character sets a bit
+//! in the second result, and the caller looks once, after the last word.
+//!
+//! It is not a general hex library: uppercase digits are invalid, as the W3C headers demand.
+
+const ONES: u64 = 0x0101_0101_0101_0101;
+const HIGH_BITS: u64 = 0x80 * ONES;
+
+/// Decodes eight characters, the first one in the most significant byte. The second result is
+/// zero if and only if all eight are lowercase hexadecimal digits.
+#[inline(always)]
+pub(crate) const fn decode_word(word: u64) -> (u32, u64) {
+    let low = word & !HIGH_BITS;
+    // A lane's high bit after the addition says "at least this character"; lanes cannot overflow
+    // because the operand is below 0x80 and the addend at most 0x50.
+    let from_zero = low + (0x80 - 0x30) * ONES;
+    let above_nine = low + (0x80 - 0x3a) * ONES;
+    let from_a = low + (0x80 - 0x61) * ONES;
+    let above_f = low + (0x80 - 0x67) * ONES;
+    let valid = (from_zero & !above_nine) | (from_a & !above_f);
+    let error = (!valid | word) & HIGH_BITS;
+
+    // `a` is 0x61: its low nibble is 1 and its bit 6 is set, 1 + 9 = 10.
+    let nibbles = (word & (0x0f * ONES)) + ((word >> 6) & ONES) * 9;
+    (pack(nibbles), error)
+}
+
+/// Joins eight lanes of one nibble to 32 bits.
+#[inline(always)]
+const fn pack(nibbles: u64) -> u32 {
+    let pairs = (nibbles | (nibbles >> 4)) & 0x00ff_00ff_00ff_00ff;
+    let quads = (pairs | (pairs >> 8)) & 0x0000_ffff_0000_ffff;
+    ((quads | (quads >> 16)) & 0xffff_ffff) as u32
+}
+
+/// Encodes 32 bits as eight lowercase characters, the most significant nibble first.
+#[inline(always)]
+pub(crate) const fn encode_word(value: u32) -> [u8; 8] {
+    let mut lanes = value as u64;
+    lanes = (lanes | (lanes << 16)) & 0x0000_ffff_0000_ffff;
+    lanes = (lanes | (lanes << 8)) & 0x00ff_00ff_00ff_00ff;
+    lanes = (lanes | (lanes << 4)) & 0x0f0f_0f0f_0f0f_0f0f;
+    let letters = ((lanes + 6 * ONES) >> 4) & ONES;
+    // 0x27 is the distance from the character after `9` to `a`.
+    (lanes + 0x30 * ONES + letters * 0x27).to_be_bytes()
+}
+
+/// Encodes 64 bits as sixteen lowercase characters.
+#[inline(always)]
+pub(crate) const fn encode_u64(value: u64) -> [u8; 16] {
+    let [a, b, c, d, e, f, g, h] = encode_word((value >> 32) as u32);
+    let [i, j, k, l, m, n, o, p] = encode_word(value as u32);
+    [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
+}
+
+/// The value of one digit, or `None` for anything that is not a lowercase hexadecimal digit.
+#[inline]
+pub(crate) const fn digit(byte: u8) -> Option<u8> {
+    match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_byte_in_every_lane_is_judged_like_the_single_digit() {
+        for lane in 0..8 {
+            for byte in 0..=255u8 {
+                let mut text = *b"00000000";
+                text[lane] = byte;
+                let (value, error) = decode_word(u64::from_be_bytes(text));
+                match digit(byte) {
+                    Some(nibble) => {
+                        assert_eq!(error, 0, "byte {byte:#x} in lane {lane}");
+                        assert_eq!(value, u32::from(nibble) << (28 - 4 * lane));
+                    }
+                    None => assert_ne!(error, 0, "byte {byte:#x} in lane {lane}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn encoding_is_the_inverse_of_decoding() {
+        for value in [0, 1, 0x0123_4567, 0x89ab_cdef, 0xffff_ffff, 0x9a9a_a9a9] {
+            let text = encode_word(value);
+            assert_eq!(decode_word(u64::from_be_bytes(text)), (value, 0));
+        }
+        assert_eq!(&encode_u64(0x0123_4567_89ab_cdef), b"0123456789abcdef");
+    }
+}

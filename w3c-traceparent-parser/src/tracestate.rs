@@ -1,0 +1,280 @@
+//! The `tracestate` header: a borrowed list of members, and a writer that puts own members first.
+//!
+//! The grammar is that of Trace Context Level 2. All lines of a request are one list. Members are
+//! kept as they came, byte by byte; nothing is unescaped, sorted or deduplicated.
+//!
+//! Readings where the standard leaves room: empty members are accepted and not counted; a list of
+//! more than 32 members, or one with a single bad member, is an error as a whole. Such an error
+//! never affects `traceparent`; a caller that did not get a valid `traceparent` must not parse
+//! `tracestate` at all.
+//!
+//! Limits: 32 members per list, 256 bytes per key and per value.
+
+mod error;
+mod write;
+
+use core::fmt;
+
+pub use self::error::{TraceStateError, TraceStateErrorReason};
+use crate::bytes;
+pub use crate::write::{WriteError, Written};
+
+/// Members that a list may have.
+pub const MAX_MEMBERS: usize = 32;
+/// Bytes that a key may have.
+pub const MAX_KEY_LEN: usize = 256;
+/// Bytes that a value may have.
+pub const MAX_VALUE_LEN: usize = 256;
+/// Bytes of a whole list that everybody should be able to pass on.
+pub const MIN_LIMIT_BYTES: usize = 512;
+
+/// One member: a key and its value, without white space around them.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Member<'a> {
+    /// 1 to 256 of a-z 0-9 _ - * / @, the first one a-z or 0-9.
+    pub key: &'a [u8],
+    /// 1 to 256 of 0x20 to 0x7e without comma and equals sign, the last one not a space. Leading
+    /// spaces belong to the value.
+    pub value: &'a [u8],
+}
+
+impl<'a> Member<'a> {
+    /// A member from its parts, unchecked: the writer checks it.
+    #[must_use]
+    pub const fn new(key: &'a [u8], value: &'a [u8]) -> Self {
+        Self { key, value }
+    }
+
+    /// Bytes that the member takes in a list, without a comma.
+    pub(crate) const fn len(&self) -> usize {
+        self.key.len() + 1 + self.value.len()
+    }
+}
+
+impl fmt::Debug for Member<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}={}",
+            self.key.escape_ascii(),
+            self.value.escape_ascii()
+        )
+    }
+}
+
+/// A `tracestate` list: borrowed members in order.
+///
+/// ```
+/// use w3c_traceparent_parser::tracestate::{Member, TraceState};
+///
+/// let state = TraceState::parse(b"congo=t61rcWkgMzE, ,rojo=00f067aa0ba902b7")?;
+/// assert_eq!(state.len(), 2);
+/// assert_eq!(state.get(b"rojo"), Some(&b"00f067aa0ba902b7"[..]));
+///
+/// let mut out = [0; 512];
+/// let own = [Member::new(b"ot", b"th:8")];
+/// let written = state.write_with(&own, &[b"rojo"], 512, &mut out)?;
+/// assert_eq!(&out[..written.len], b"ot=th:8,congo=t61rcWkgMzE");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy)]
+pub struct TraceState<'a> {
+    members: [Member<'a>; MAX_MEMBERS],
+    len: usize,
+}
+
+impl<'a> TraceState<'a> {
+    /// A list without members.
+    #[inline]
+    #[must_use]
+    pub const fn empty() -> Self {
+        Self {
+            members: [Member::new(b"", b""); MAX_MEMBERS],
+            len: 0,
+        }
+    }
+
+    /// Parses the value of the only line of a request.
+    ///
+    /// # Errors
+    /// A member is bad, or there are more than 32.
+    #[inline]
+    pub fn parse(value: &'a [u8]) -> Result<Self, TraceStateError> {
+        Self::parse_lines([value])
+    }
+
+    /// Parses all lines of a request as one list, in order.
+    ///
+    /// # Errors
+    /// A member is bad, or there are more than 32 in all lines together.
+    pub fn parse_lines(lines: impl IntoIterator<Item = &'a [u8]>) -> Result<Self, TraceStateError> {
+        let mut state = Self::empty();
+        for (index, line) in lines.into_iter().enumerate() {
+            state
+                .parse_line(line)
+                .map_err(|(offset, reason)| TraceStateError::new(index, offset, reason))?;
+        }
+        Ok(state)
+    }
+
+    fn parse_line(&mut self, line: &'a [u8]) -> Result<(), (usize, TraceStateErrorReason)> {
+        let mut rest = line;
+        loop {
+            let from = bytes::trim_start(rest);
+            let offset = line.len() - from.len();
+            if let Some(member) =
+                parse_member(&mut rest, from).map_err(|(at, r)| (offset + at, r))?
+            {
+                *self
+                    .members
+                    .get_mut(self.len)
+                    .ok_or((offset, TraceStateErrorReason::TooManyMembers))? = member;
+                self.len += 1;
+            }
+            if rest.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Number of members.
+    #[inline]
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is no member.
+    #[inline]
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The members in order.
+    #[inline]
+    pub fn iter(&self) -> impl Iterator<Item = Member<'a>> + Clone + '_ {
+        self.as_slice().iter().copied()
+    }
+
+    /// The members in order.
+    #[inline]
+    #[must_use]
+    pub fn as_slice(&self) -> &[Member<'a>] {
+        self.members.get(..self.len).unwrap_or_default()
+    }
+
+    /// The value of the first (most recent) member with this key.
+    #[inline]
+    #[must_use]
+    pub fn get(&self, key: &[u8]) -> Option<&'a [u8]> {
+        self.iter()
+            .find(|member| member.key == key)
+            .map(|member| member.value)
+    }
+}
+
+/// Parses the member at the start of `from`, which has no leading white space, and sets `rest`
+/// to what follows its comma. An empty member is `None`.
+#[inline]
+fn parse_member<'a>(
+    rest: &mut &'a [u8],
+    from: &'a [u8],
+) -> Result<Option<Member<'a>>, (usize, TraceStateErrorReason)> {
+    use TraceStateErrorReason as Reason;
+
+    let key_len = bytes::span(from, bytes::STATE_KEY);
+    let (key, after_key) = from.split_at_checked(key_len).unwrap_or((from, &[]));
+    let value_part = match after_key {
+        [b'=', value_part @ ..] => value_part,
+        [b',', tail @ ..] if key_len == 0 => {
+            *rest = tail;
+            return Ok(None);
+        }
+        [] if key_len == 0 => {
+            *rest = &[];
+            return Ok(None);
+        }
+        [] | [b',', ..] => return Err((key_len, Reason::MissingEquals)),
+        [b' ' | b'\t', ..] => return Err((key_len, key_then_space(after_key))),
+        _ => return Err((key_len, Reason::InvalidKey)),
+    };
+    let Some(first) = key.first() else {
+        return Err((0, Reason::EmptyKey));
+    };
+    if !bytes::is(*first, bytes::LOWER_OR_DIGIT) {
+        return Err((0, Reason::InvalidKey));
+    }
+    if key_len > MAX_KEY_LEN {
+        return Err((MAX_KEY_LEN, Reason::KeyTooLong));
+    }
+
+    let value_at = key_len + 1;
+    let value_len = bytes::span(value_part, bytes::STATE_VALUE);
+    let (spaced, tail) = value_part
+        .split_at_checked(value_len)
+        .unwrap_or((value_part, &[]));
+    // Trailing white space belongs to the list. A tab is not a value character, so it ends the
+    // span; it is right only if nothing but white space follows up to the comma.
+    match bytes::trim_start(tail) {
+        [] => *rest = &[],
+        [b',', tail @ ..] => *rest = tail,
+        _ => return Err((value_at + value_len, Reason::InvalidValue)),
+    }
+    let value = bytes::trim_end(spaced);
+    if value.is_empty() {
+        return Err((value_at, Reason::EmptyValue));
+    }
+    if value.len() > MAX_VALUE_LEN {
+        return Err((value_at + MAX_VALUE_LEN, Reason::ValueTooLong));
+    }
+    Ok(Some(Member { key, value }))
+}
+
+/// White space after a key: the member ends there, or there is white space before `=`.
+fn key_then_space(after_key: &[u8]) -> TraceStateErrorReason {
+    match bytes::trim_start(after_key).first() {
+        None | Some(b',') => TraceStateErrorReason::MissingEquals,
+        Some(_) => TraceStateErrorReason::InvalidKey,
+    }
+}
+
+/// Whether the key may be written by us: valid in Level 1 and Level 2 alike, so it starts with a
+/// letter and holds no `@`.
+#[must_use]
+pub fn is_own_key(key: &[u8]) -> bool {
+    key.len() <= MAX_KEY_LEN
+        && key
+            .first()
+            .is_some_and(|&first| bytes::is(first, bytes::LOWER))
+        && bytes::all(key, bytes::STATE_KEY)
+        && !key.contains(&b'@')
+}
+
+/// Whether the value may stand in a member.
+#[must_use]
+pub fn is_value(value: &[u8]) -> bool {
+    value.len() <= MAX_VALUE_LEN
+        && value.last().is_some_and(|&last| last != b' ')
+        && bytes::all(value, bytes::STATE_VALUE)
+}
+
+impl Default for TraceState<'_> {
+    fn default() -> Self {
+        Self::empty()
+    }
+}
+
+impl PartialEq for TraceState<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_slice() == other.as_slice()
+    }
+}
+
+impl Eq for TraceState<'_> {}
+
+impl fmt::Debug for TraceState<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.as_slice()).finish()
+    }
+}
