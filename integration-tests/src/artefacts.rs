@@ -1,0 +1,68 @@
+//! Where the artefacts under test are: the module, the two commands and Envoy.
+//!
+//! Not a builder: a missing artefact is an error that names the command which makes it, so that
+//! no test can pass by quietly testing nothing.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+
+/// Overrides the folder with `tracemeter.wasm`, `collector` and `mesh-config`.
+/// Defaults to `dist` in the root of the repository.
+pub const DIST_VARIABLE: &str = "TRACEMETER_DIST";
+
+/// Overrides the Envoy binary. Defaults to the one `make setup` installs.
+pub const ENVOY_VARIABLE: &str = "TRACEMETER_ENVOY";
+
+/// Overrides the folder for downloads that outlive a clean build.
+/// Defaults to `$HOME/.cache/tracemeter`.
+pub const CACHE_VARIABLE: &str = "TRACEMETER_CACHE";
+
+/// The compiled filter, `tracemeter.wasm`.
+pub fn module() -> Result<PathBuf> {
+    dist("tracemeter.wasm")
+}
+
+/// The `collector` binary.
+pub fn collector() -> Result<PathBuf> {
+    dist("collector")
+}
+
+/// The `mesh-config` binary.
+pub fn mesh_config() -> Result<PathBuf> {
+    dist("mesh-config")
+}
+
+/// The Envoy binary.
+pub fn envoy() -> Result<PathBuf> {
+    if let Some(path) = env::var_os(ENVOY_VARIABLE) {
+        return existing(PathBuf::from(path), ENVOY_VARIABLE);
+    }
+    let cache = match env::var_os(CACHE_VARIABLE) {
+        Some(path) => PathBuf::from(path),
+        None => {
+            let home = env::var_os("HOME").context("`HOME` is not set, so no cache folder")?;
+            Path::new(&home).join(".cache/tracemeter")
+        }
+    };
+    existing(cache.join("envoy-venv/bin/envoy"), ENVOY_VARIABLE)
+}
+
+fn dist(name: &str) -> Result<PathBuf> {
+    let folder = env::var_os(DIST_VARIABLE).map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../dist"),
+        PathBuf::from,
+    );
+    existing(folder.join(name), DIST_VARIABLE)
+}
+
+fn existing(path: PathBuf, variable: &str) -> Result<PathBuf> {
+    if !path.is_file() {
+        bail!(
+            "no artefact at `{}`: run make build (or set {variable})",
+            path.display()
+        );
+    }
+    Ok(path)
+}
