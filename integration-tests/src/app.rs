@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use bytes::Bytes;
-use http::{Method, Request, Response, Version};
+use http::{HeaderValue, Method, Request, Response, Version};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -58,7 +58,12 @@ pub struct Plan {
     pub status: u16,
     /// Size of the answer's body.
     pub body_bytes: usize,
+    /// Leaves the request out of the recording, for tests whose planner looks at it itself.
+    pub unrecorded: bool,
 }
+
+/// Every answer of an application carries this header: what lacks it came from a proxy.
+pub const ANSWERED_BY: &str = "x-answered-by-application";
 
 type Planner = dyn Fn(&Recorded) -> Plan + Send + Sync;
 
@@ -152,13 +157,15 @@ impl Shared {
     async fn perform(&self, recorded: Recorded) -> (u16, Bytes) {
         let plan = (self.planner)(&recorded);
         let copied = recorded.headers.copied();
-        {
+        if !plan.unrecorded {
             let mut list = self.lock();
             if list.len() < RECORD_LIMIT {
                 list.push(recorded);
             }
         }
-        tokio::time::sleep(plan.delay).await;
+        if !plan.delay.is_zero() {
+            tokio::time::sleep(plan.delay).await;
+        }
         let mut status = if plan.status == 0 { 200 } else { plan.status };
         for call in plan.calls {
             if !self.pass_on(call, &copied).await {
@@ -210,7 +217,13 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
     builder.http2().max_header_list_size(1 << 20);
     let service = service_fn(move |request| {
         let shared = Arc::clone(&shared);
-        async move { Ok::<_, Infallible>(answer(&shared, request).await) }
+        async move {
+            let mut response = answer(&shared, request).await;
+            response
+                .headers_mut()
+                .insert(ANSWERED_BY, HeaderValue::from_static("yes"));
+            Ok::<_, Infallible>(response)
+        }
     });
     // A connection that breaks is the peer's affair.
     let _ = builder
