@@ -1,0 +1,61 @@
+//! The policy: every option of Tracemeter as a type, one section per file.
+//!
+//! Each section is defined once by `section!`: its fields, their defaults, bounds and reference
+//! text. [`Policy::default`] is what an empty document means.
+
+mod alerts;
+mod attributes;
+mod classification;
+mod cost;
+mod debug;
+mod export;
+mod propagation;
+mod sampling;
+mod service;
+mod trace_storage;
+mod trust;
+
+pub use crate::decode::Table;
+pub use alerts::{Aggregate, Alert, AlertQuery, AlertSeverity, Comparison};
+pub use attributes::{Attributes, Mapping, TagMapping, Tenant};
+pub use classification::{Classification, Detectors, Redaction, RedactionMode, RetentionDays};
+pub use cost::{ChargeSide, Cost, PriceVersion, TokenPrice};
+pub use debug::Debug;
+pub use export::Export;
+pub use propagation::{Mode, Propagation, TracestateForm};
+pub use sampling::{
+    Adaptive, ErrorClasses, ErrorFlood, LowVolume, PriorityRule, RouteClass, Sampling,
+};
+pub use service::{Direction, Service};
+pub use trace_storage::{Backend, Compression, Tier, TraceStorage};
+pub use trust::{Egress, SampledFlag, TraceIdTrust, Trust, TrustLevel};
+
+use crate::section::section;
+
+section! {
+    /// What a mesh operator says should happen; an empty document means every default.
+    Policy {
+        /// Whom the proxy stands beside.
+        service: Service = Service::default();
+        /// Which traces are kept.
+        sampling: Sampling = Sampling::default();
+        /// What a request costs.
+        cost: Cost = Cost::default();
+        /// How operation type, data class and other attributes are read from a request.
+        attributes: Attributes = Attributes::default();
+        /// Data classes, how they are detected and how long they may be kept.
+        classification: Classification = Classification::default();
+        /// What is written to the trace headers.
+        propagation: Propagation = Propagation::default();
+        /// Whose trace headers are believed, and who may see ours.
+        trust: Trust = Trust::default();
+        /// How spans and counts reach the collector.
+        export: Export = Export::default();
+        /// Help for finding lost context.
+        debug: Debug = Debug::default();
+        /// How long the collector keeps traces, and where.
+        trace_storage: TraceStorage = TraceStorage::default();
+        /// Conditions on stored traces that somebody wants to hear about.
+        alerts: Vec<Alert> = alerts::defaults();
+    }
+}

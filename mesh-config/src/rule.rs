@@ -1,0 +1,147 @@
+//! The condition language of the policy.
+//!
+//! It is a superset of the specification's conditions (`error = true`, `cost_usd > 0.01`,
+//! `data_tag = PII`). A condition is three-valued: what is not known yet is *unknown*, not false;
+//! `false and unknown` is false, `true or unknown` is true, everything else with an unknown part
+//! is unknown.
+//!
+//! # Grammar
+//!
+//! ```text
+//! condition  = and { "or" and }
+//! and        = not { "and" not }
+//! not        = "not" not | "(" condition ")" | test
+//! test       = attribute                                   true when it is `true`
+//!            | attribute "exists"                          true when the request has it
+//!            | attribute op value
+//!            | attribute [ "not" ] "in" ( "(" | "[" ) value { "," value } ( ")" | "]" )
+//! op         = "=" | "==" | "!=" | ">" | ">=" | "<" | "<=" | "^=" | "starts_with"
+//! attribute  = name | ( "request.header" | "baggage" | "resource" | "span" ) "[" string "]"
+//! value      = string | word
+//! string     = '"' { character | '\"' | '\\' | '\*' } '"'   or the same in single quotes
+//! word       = characters up to a blank or one of  ( ) [ ] , = ! < > ^ " '
+//! ```
+//!
+//! Keywords are lower case. `and` binds tighter than `or`, `not` tighter than both.
+//!
+//! * **Numbers** are plain decimals. Durations may carry `ns us ms s m h d` (a plain number is
+//!   milliseconds), sizes `B KiB MiB GiB KB MB GB`; costs are US dollars.
+//! * **Strings** may stand without quotes. With `=`, `!=` and `in` a `*` in a string stands for any
+//!   text (`url.path = "/users/*"`), `\*` in quotes for a star; `^=` compares the beginning and
+//!   knows no `*`. Letter case counts.
+//! * **Classes** are ordered: `data_tag >= SENSITIVE`.
+//! * **Absent** attributes meet no comparison; `!=` and `not in` are exactly `not =` and `not in`
+//!   and therefore hold.
+//! * **Names** are those of [`KNOWN`] with their aliases; any other name with a point in it, and
+//!   `span["name"]`, is an attribute of the application's spans, which only the collector sees.
+//!
+//! # Compiled form
+//!
+//! A condition is parsed once into a flat program: tests in postfix order with jumps that skip
+//! what cannot matter. Evaluation allocates nothing, calls [`Attributes::get`] at most once per
+//! test and is bounded by [`MAX_TESTS`] and [`MAX_DEPTH`].
+
+mod ast;
+mod attribute;
+mod error;
+mod eval;
+mod lexer;
+mod operand;
+mod parser;
+mod program;
+
+pub use ast::Parts;
+pub use attribute::{Attribute, KNOWN, KnownAttribute, Phase};
+pub use error::RuleError;
+pub use eval::{Attributes, Lookup, Tri, Value};
+pub use operand::{glob, glob_ignore_case};
+
+/// A condition has at most this many bytes.
+pub const MAX_LENGTH: usize = 4096;
+/// Parentheses and `not` are nested at most this deep.
+pub const MAX_DEPTH: usize = 32;
+/// A condition has at most this many comparisons; each item of an `in` list is one.
+pub const MAX_TESTS: usize = 256;
+
+/// A condition, compiled.
+#[derive(Clone, Debug)]
+pub struct Condition {
+    source: Box<str>,
+    program: program::Program,
+}
+
+impl Condition {
+    /// Compiles a condition.
+    pub fn parse(source: &str) -> Result<Self, RuleError> {
+        let tree = parser::parse(source)?;
+        Ok(Self {
+            source: source.into(),
+            program: program::compile(&tree),
+        })
+    }
+
+    /// The condition that never holds.
+    pub fn never() -> Self {
+        Self {
+            source: "".into(),
+            program: program::Program::default(),
+        }
+    }
+
+    /// A condition written in this crate; a test proves that every one of them compiles.
+    pub(crate) fn constant(source: &str) -> Self {
+        Self::parse(source).unwrap_or_else(|_| Self::never())
+    }
+
+    /// Whether the condition holds, as far as `attributes` knows.
+    pub fn eval(&self, attributes: &impl Attributes) -> Tri {
+        self.program.eval(attributes)
+    }
+
+    /// The attributes that an evaluation may ask for, each once.
+    pub fn attributes(&self) -> &[Attribute] {
+        &self.program.attributes
+    }
+
+    /// When the condition is decided for every request: the latest phase of its attributes.
+    pub fn phase(&self) -> Phase {
+        let phases = self.attributes().iter().map(Attribute::phase);
+        phases.max().unwrap_or(Phase::Request)
+    }
+
+    /// Whether the condition asks for `attribute`.
+    pub fn uses(&self, attribute: &Attribute) -> bool {
+        self.attributes().contains(attribute)
+    }
+
+    /// The text that was parsed.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// What is left of the condition in each phase, for explanations. Parses the text again.
+    pub fn parts(&self) -> Option<Parts> {
+        parser::parse(&self.source)
+            .ok()
+            .map(|tree| ast::parts(&tree))
+    }
+}
+
+/// Conditions are equal when their text is.
+impl PartialEq for Condition {
+    fn eq(&self, other: &Self) -> bool {
+        self.source == other.source
+    }
+}
+
+impl Default for Condition {
+    fn default() -> Self {
+        Self::never()
+    }
+}
+
+impl std::fmt::Display for Condition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.source)
+    }
+}

@@ -1,0 +1,85 @@
+//! `section!`: a group of options, defined once: field, type, default, bounds and reference text.
+//!
+//! One definition yields the struct, its `Default`, reading with path and place, writing, the
+//! reference page and the JSON Schema, so that no default is written twice.
+
+/// Defines a section. After the default may follow `, in LOW..=HIGH` (inclusive bounds) or
+/// `, @required`.
+macro_rules! section {
+    (
+        $(#[doc = $doc:literal])*
+        $name:ident {
+            $(
+                $(#[doc = $field_doc:literal])*
+                $field:ident : $kind:ty = $default:expr $(, in $low:literal ..= $high:literal)? $(, @$required:ident)?;
+            )+
+        }
+    ) => {
+        $(#[doc = $doc])*
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct $name {
+            $( $(#[doc = $field_doc])* pub $field: $kind, )+
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $( $field: $default, )+ }
+            }
+        }
+
+        impl $crate::setting::Setting for $name {
+            fn decode(&mut self, node: &$crate::node::Node, context: &mut $crate::setting::Context) {
+                const KEYS: &[&str] = &[$(stringify!($field)),+];
+                for entry in context.entries(node) {
+                    match &*entry.key {
+                        $(
+                            stringify!($field) => context.at_key(&entry.key, |context| {
+                                $crate::setting::Setting::decode(&mut self.$field, &entry.value, context);
+                                $( $crate::decode::bounds(&mut self.$field, $low, $high, &entry.value, context); )?
+                            }),
+                        )+
+                        _ => context.unknown_key(entry, KEYS),
+                    }
+                }
+                $( $( $crate::section::section!(@$required $field, node, context); )? )+
+            }
+
+            fn encode(&self) -> $crate::node::Node {
+                let default = Self::default();
+                let mut entries = Vec::new();
+                $(
+                    if self.$field != default.$field $( || $crate::section::section!(@is $required) )? {
+                        entries.push($crate::decode::entry(stringify!($field), &self.$field));
+                    }
+                )+
+                $crate::node::Node { value: $crate::node::Value::Map(entries), ..Default::default() }
+            }
+
+            #[cfg(feature = "docs")]
+            fn shape() -> $crate::docs::Shape {
+                $crate::docs::Shape::Section($crate::docs::Section {
+                    name: stringify!($name),
+                    doc: concat!($($doc, "\n",)*),
+                    fields: vec![
+                        $( $crate::docs::Field {
+                            name: stringify!($field),
+                            doc: concat!($($field_doc, "\n",)*),
+                            shape: <$kind as $crate::setting::Setting>::shape(),
+                            default: $crate::setting::Setting::encode(&Self::default().$field),
+                            bounds: None $( .or(Some(($low as f64, $high as f64))) )?,
+                            required: false $( || $crate::section::section!(@is $required) )?,
+                        } ),+
+                    ],
+                })
+            }
+        }
+    };
+    (@required $field:ident, $node:ident, $context:ident) => {
+        if $node.get(stringify!($field)).is_none() {
+            $context.missing($node.mark, stringify!($field));
+        }
+    };
+    (@is required) => { true };
+}
+
+pub(crate) use section;

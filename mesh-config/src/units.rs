@@ -1,0 +1,172 @@
+//! Quantities of the policy that carry their unit in the type, and how their text is read.
+//!
+//! Durations are [`std::time::Duration`] and money is [`crate::money::NanoUsd`]; this module adds
+//! probabilities and byte sizes. The rule language reads the same units.
+
+use std::time::Duration;
+
+/// A share between 0 and 1, both included.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
+pub struct Probability(f64);
+
+impl Probability {
+    /// Never.
+    pub const ZERO: Self = Self(0.0);
+    /// Always.
+    pub const ONE: Self = Self(1.0);
+
+    /// `None` when `value` is not a number from 0 to 1.
+    pub fn new(value: f64) -> Option<Self> {
+        (0.0..=1.0).contains(&value).then_some(Self(value))
+    }
+
+    /// A constant of this crate in parts per million; above one it is one.
+    pub const fn ppm(parts: u32) -> Self {
+        if parts >= 1_000_000 {
+            Self::ONE
+        } else {
+            Self(parts as f64 / 1_000_000.0)
+        }
+    }
+
+    /// The share as a number.
+    pub const fn get(self) -> f64 {
+        self.0
+    }
+}
+
+/// A number of bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ByteSize(u64);
+
+impl ByteSize {
+    /// This many bytes.
+    pub const fn new(bytes: u64) -> Self {
+        Self(bytes)
+    }
+
+    /// This many KiB.
+    pub const fn kib(count: u64) -> Self {
+        Self(count.saturating_mul(1024))
+    }
+
+    /// This many MiB.
+    pub const fn mib(count: u64) -> Self {
+        Self::kib(count.saturating_mul(1024))
+    }
+
+    /// The number of bytes.
+    pub const fn bytes(self) -> u64 {
+        self.0
+    }
+
+    /// The number of bytes in memory; saturates on a 32-bit target.
+    pub fn as_usize(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+}
+
+/// Time units in nanoseconds, largest first, as documented for the rule language and durations.
+pub(crate) const TIME_UNITS: [(&str, u64); 7] = [
+    ("d", 86_400_000_000_000),
+    ("h", 3_600_000_000_000),
+    ("m", 60_000_000_000),
+    ("s", 1_000_000_000),
+    ("ms", 1_000_000),
+    ("us", 1_000),
+    ("ns", 1),
+];
+
+/// Size units in bytes, largest first; the decimal ones are accepted, never written.
+pub(crate) const SIZE_UNITS: [(&str, u64); 7] = [
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+    ("GB", 1_000_000_000),
+    ("MB", 1_000_000),
+    ("KB", 1_000),
+    ("B", 1),
+];
+
+/// Splits `text` after its leading digits and points.
+fn split_number(text: &str) -> (&str, &str) {
+    let end = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
+    text.split_at_checked(end).unwrap_or((text, ""))
+}
+
+/// `number` times `scale`, exactly: the number is plain decimal; what is below one unit, and
+/// digits after the eighteenth of the fraction, are cut.
+fn scaled(number: &str, scale: u64) -> Option<u64> {
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if (whole.is_empty() && fraction.is_empty()) || !digits(whole) || !digits(fraction) {
+        return None;
+    }
+    let fraction = fraction.get(..18).unwrap_or(fraction);
+    let whole: u128 = if whole.is_empty() {
+        0
+    } else {
+        whole.parse::<u64>().ok()?.into()
+    };
+    let power = 10u128.pow(u32::try_from(fraction.len()).ok()?);
+    let parts: u128 = if fraction.is_empty() {
+        0
+    } else {
+        fraction.parse::<u64>().ok()?.into()
+    };
+    let scale = u128::from(scale);
+    let total = whole
+        .checked_mul(scale)?
+        .checked_add(parts.checked_mul(scale)? / power)?;
+    u64::try_from(total).ok()
+}
+
+/// Reads a number with a unit; a plain number counts in `plain` units when that is given.
+pub(crate) fn quantity(text: &str, units: &[(&str, u64)], plain: Option<u64>) -> Option<u64> {
+    let (number, unit) = split_number(text);
+    let scale = if unit.is_empty() {
+        plain?
+    } else {
+        units
+            .iter()
+            .find(|(name, _)| *name == unit)
+            .map(|(_, scale)| *scale)?
+    };
+    scaled(number, scale)
+}
+
+/// Reads `90s`, `1.5h` or `1h30m`; a bare `0` is accepted, any other number needs a unit.
+pub(crate) fn duration(text: &str) -> Option<Duration> {
+    if text == "0" {
+        return Some(Duration::ZERO);
+    }
+    let mut rest = text;
+    let mut total = 0u64;
+    while !rest.is_empty() {
+        let (number, tail) = split_number(rest);
+        let end = tail
+            .find(|c: char| c.is_ascii_digit())
+            .unwrap_or(tail.len());
+        let (unit, next) = tail.split_at_checked(end)?;
+        let piece = rest.get(..number.len() + unit.len())?;
+        total = total.checked_add(quantity(piece, &TIME_UNITS, None)?)?;
+        rest = next;
+    }
+    if text.is_empty() {
+        None
+    } else {
+        Some(Duration::from_nanos(total))
+    }
+}
+
+/// Writes a quantity in the largest unit that divides it.
+pub(crate) fn print_quantity(value: u64, units: &[(&str, u64)]) -> String {
+    for (name, scale) in units {
+        if value != 0 && value.is_multiple_of(*scale) {
+            return format!("{}{name}", value / scale);
+        }
+    }
+    "0".to_owned()
+}
