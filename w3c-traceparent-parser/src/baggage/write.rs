@@ -28,9 +28,11 @@ impl Baggage<'_> {
         out: &mut [u8],
     ) -> Result<Written, WriteError> {
         let own_len = check_own(own, max_members)?;
-        let budget = max_bytes
+        let left = max_bytes
             .checked_sub(own_len)
             .ok_or(WriteError::LimitTooSmall { needed: own_len })?;
+        // The comma between the foreign members and the own ones.
+        let budget = left.saturating_sub(usize::from(!own.is_empty()));
         let places = max_members - own.len();
 
         let mut cursor = Cursor::new(out);
@@ -42,9 +44,7 @@ impl Baggage<'_> {
             if !stays(&member, own, remove) {
                 continue;
             }
-            // One comma either before this member or between it and the own ones.
-            let comma = usize::from(members > 0 || !own.is_empty());
-            let after = cursor.len() + member.raw.len() + comma;
+            let after = cursor.len() + usize::from(members > 0) + member.raw.len();
             full |= members == places || after > budget;
             if full {
                 dropped += 1;
