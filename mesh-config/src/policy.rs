@@ -9,6 +9,7 @@ mod classification;
 mod cost;
 mod debug;
 mod export;
+mod prices;
 mod propagation;
 mod sampling;
 mod service;
