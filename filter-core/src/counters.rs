@@ -96,6 +96,8 @@ counters! {
     ExportRetries = "export_retries_total",
     /// Export requests that the proxy would not send: the cluster is not known to it.
     ExportNoCluster = "export_no_cluster_total",
+    /// Blocks of random bytes that the host refused; ids came from the fallback generator.
+    EntropyFallback = "entropy_fallback_total",
     /// Configurations refused; the last good one or the defaults went on.
     ConfigErrors = "config_errors_total",
     /// Ticks of the filter's clock; one that stands still means a dead filter.
@@ -156,10 +158,19 @@ impl Counters {
 
     /// Counts a decision by its reason.
     pub fn reason(&mut self, reason: Reason) {
-        let index = Reason::ALL.iter().position(|known| *known == reason);
-        if let Some(slot) = index.and_then(|index| self.reasons.get_mut(index)) {
+        if let Some(slot) = self.reasons.get_mut(reason.index()) {
             *slot = slot.saturating_add(1);
         }
+    }
+
+    /// Takes over the counts of another one, which is left empty.
+    pub fn absorb(&mut self, other: &mut Self) {
+        let mine = self.own.iter_mut().chain(self.reasons.iter_mut());
+        let theirs = other.own.iter().chain(other.reasons.iter());
+        for (mine, theirs) in mine.zip(theirs) {
+            *mine = mine.saturating_add(*theirs);
+        }
+        *other = Self::default();
     }
 
     /// Reports every metric that changed since the last call, in the order of [`Metric::all`]

@@ -20,8 +20,6 @@ pub enum Parent {
     Unsampled,
     /// A parent that was kept, with the threshold it claims.
     Sampled(Option<Threshold>),
-    /// An outside parent that was dropped, at an edge that lets callers opt out (`clamp`).
-    Suppressed,
 }
 
 /// The outcome for one request.
@@ -44,7 +42,6 @@ pub fn decide(parent: Parent, randomness: Randomness, local: Option<Threshold>) 
         Parent::Unknown | Parent::Unsampled => {
             Decision { keep: local.is_some(), by_parent: false, threshold: local }
         }
-        Parent::Suppressed => Decision { keep: false, by_parent: true, threshold: None },
         Parent::Sampled(claimed) => {
             let consistent = claimed.filter(|threshold| threshold.keeps(randomness));
             let threshold = match (consistent, local) {
@@ -87,7 +84,6 @@ mod tests {
             (Parent::Unknown, high, None, false, false, None),
             (Parent::Unsampled, high, Some(tenth), true, false, Some(tenth)),
             (Parent::Unsampled, low, Some(tenth), false, false, None),
-            (Parent::Suppressed, high, Some(always), false, true, None),
             // th kept: the parent's probability is the larger one
             (Parent::Sampled(Some(half)), high, Some(tenth), true, false, Some(half)),
             // th lowered: the local probability is the larger one
@@ -113,10 +109,9 @@ mod tests {
         for _ in 0..100_000 {
             let r = randomness(rng.u64(..) >> 8);
             let any = |rng: &mut fastrand::Rng| Threshold::from_probability(rng.f64());
-            let parent = match rng.u8(0..4) {
+            let parent = match rng.u8(0..3) {
                 0 => Parent::Unknown,
                 1 => Parent::Unsampled,
-                2 => Parent::Suppressed,
                 _ => Parent::Sampled(any(&mut rng)),
             };
             let local = any(&mut rng);

@@ -65,7 +65,7 @@ impl<'a> RequestHeaders<'a> {
     }
 
     /// All values of the lines called `name` (lower case), in order.
-    pub fn all(&self, name: &str) -> impl Iterator<Item = &'a [u8]> + use<'a, '_> {
+    pub fn all<'n>(&self, name: &'n str) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
         let lines = self.lines.iter().filter(move |(line, _)| line == name);
         lines.map(|(_, value)| value.as_slice())
     }
@@ -82,6 +82,14 @@ impl<'a> RequestHeaders<'a> {
     pub fn path(&self) -> &'a [u8] {
         let end = self.target.iter().position(|byte| matches!(byte, b'?' | b'#'));
         end.and_then(|end| self.target.get(..end)).unwrap_or(self.target)
+    }
+
+    /// The query without its question mark.
+    #[must_use]
+    pub fn query(&self) -> Option<&'a [u8]> {
+        let at = self.target.iter().position(|byte| *byte == b'?')?;
+        let query = self.target.get(at + 1..)?;
+        query.split(|byte| *byte == b'#').next()
     }
 
     /// Whether the request is gRPC: its content type is `application/grpc`, alone or followed by

@@ -1,1 +1,47 @@
-//! To be filled.
+//! Every decision of one request, span building, batching and export state: pure.
+//!
+//! What it is: the whole filter without the proxy. Time, entropy and header bytes come in; header
+//! edits, export requests and counts come out.
+//! What it is not: it knows no SDK, clock, randomness, environment, I/O, thread or global.
+//!
+//! **The call contract:** [`Engine::request`] once per stream when its headers are there, then
+//! [`Engine::edits`] at once, then [`Engine::end`] exactly once (without a state for a stream whose
+//! headers never came); [`Engine::tick`] and [`Engine::poll_export`] until `None` on every tick.
+//! Nothing here panics whatever the bytes are, and every buffer has a limit: see the modules.
+
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
+
+pub mod context;
+pub mod counters;
+pub mod decision;
+mod engine;
+pub mod explain;
+pub mod export;
+pub mod facts;
+pub mod headers;
+pub mod identity;
+pub mod otlp;
+pub mod per_minute;
+pub mod route;
+mod settings;
+mod span;
+mod state;
+mod view;
+
+pub use engine::{Edit, Engine, HeaderEdits, RequestInput};
+pub use settings::Settings;
+pub use state::{RequestState, StreamEnd};
+
+/// Where a filter stands (`service.direction` of the policy; `Auto` until the listener is known).
+pub use mesh_config::policy::Direction;
+
+/// A source of uniformly random numbers. Ids need a cryptographic one: a guessable trace id lets
+/// others forge spans, and a skewed one breaks consistent sampling.
+pub trait Entropy {
+    /// The next 64 random bits.
+    fn next_u64(&mut self) -> u64;
+}

@@ -1,1 +1,37 @@
-//! To be filled.
+//! The proxy-wasm shim: host calls in, effects out.
+//!
+//! What it is: the only crate that knows the proxy-wasm ABI. It reads bytes from Envoy, hands them
+//! to `filter-core`, and applies what comes back: three headers, an export request, counters.
+//! What it is not: a place for decisions. Anything that can be computed is in `filter-core`.
+//!
+//! Rules that keep a hostile byte or a bad option from taking the listener down:
+//! - only the byte-wise host calls that return a `Result`, only in phases where they are valid;
+//! - `on_configure` always returns true: a bad policy is counted and logged, the last good one or
+//!   the defaults go on (a false return rejects the listener, even with `FAIL_OPEN`);
+//! - nothing is sent from `on_log`: the answer would be lost; the root context sends on its tick;
+//! - state belongs to a root context, not to the VM: during a reload two generations share a VM.
+//!
+//! Limits: one tick (1 s) of spans and counts is lost when Envoy is stopped, because a filter
+//! cannot send anything at shutdown.
+
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
+
+mod entropy;
+mod host;
+mod metrics;
+mod node;
+mod root;
+mod stream;
+
+/// The entry point of the module, as the macro of the SDK defines it.
+mod start {
+    use proxy_wasm::types::LogLevel;
+
+    proxy_wasm::main! {{
+        proxy_wasm::set_log_level(LogLevel::Info);
+        proxy_wasm::set_root_context(|_| Box::new(crate::root::Root::new()));
+    }}
+}

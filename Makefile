@@ -1,0 +1,66 @@
+# One verb per job; `make` lists them. The scripts install what is missing themselves.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+CACHE ?= $(or $(TRACEMETER_CACHE),$(HOME)/.cache/tracemeter)
+export TRACEMETER_CACHE := $(CACHE)
+export TRACEMETER_DIST ?= $(CURDIR)/dist
+export TRACEMETER_ENVOY ?= $(CACHE)/envoy-venv/bin/envoy
+export CARGO_BUILD_BUILD_DIR ?= $(CACHE)/build
+export CARGO_TARGET_DIR ?= $(CURDIR)/target
+export DURATION
+
+PURE := -p w3c-traceparent-parser -p mesh-config -p filter-core -p filter
+
+.PHONY: help setup build build-filter build-native demo test test-pure test-wasm test-collector \
+	test-end-to-end lint fmt docs bench clean
+
+help: ## list the verbs
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
+
+setup: ## install toolchain parts and Envoy (once; called by the others)
+	@scripts/setup.sh
+
+build: setup ## dist/tracemeter.wasm, dist/collector, dist/mesh-config
+	@scripts/build.sh all
+
+build-filter: setup ## only dist/tracemeter.wasm
+	@scripts/build.sh filter
+
+build-native: setup ## only dist/collector and dist/mesh-config
+	@scripts/build.sh native
+
+demo: build ## a small mesh with real traffic; DURATION=30 ends by itself, Ctrl-C ends it cleanly
+	@cargo build --locked --release -p integration-tests --bin demo
+	@exec target/release/demo
+
+test: setup lint test-pure build test-wasm test-collector test-end-to-end ## everything that must hold
+
+test-pure: ## pure crates: tables, properties, fuzz corpora, doc tests
+	cargo test --locked $(PURE)
+
+test-wasm: setup ## the parser's tests inside real WebAssembly (Node)
+	w3c-traceparent-parser/wasm-tests.sh
+
+test-collector: ## collector: log, storage, SQL, crash tests
+	cargo test --locked --release -p collector
+
+test-end-to-end: build ## filter, collector and real Envoy together
+	cargo test --locked --release -p integration-tests
+
+lint: ## rustfmt, clippy, dependency direction, shell scripts
+	cargo fmt --all -- --check
+	cargo clippy --locked $(PURE) --all-targets -- -D warnings
+	cargo clippy --locked --release -p collector -p integration-tests -p bench --all-targets -- -D warnings
+
+fmt: ## format the code
+	cargo fmt --all
+
+docs: ## write the generated reference pages and samples
+	scripts/docs.sh
+
+bench: build ## benchmarks: ratios against named baselines in one run
+	scripts/bench.sh
+
+clean: ## remove what was built in this clone (the cache of tools and dependencies stays)
+	rm -rf target dist demo-data

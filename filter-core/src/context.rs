@@ -1,0 +1,376 @@
+//! The three headers: what comes in, and what leaves.
+//!
+//! [`Incoming`] reads traceparent, tracestate and baggage of one request (W3C Trace Context Level 2,
+//! W3C Baggage, OTel `ot` member) and this product's own members; [`Writer`] writes them anew into
+//! buffers that live as long as the filter. Foreign members keep their bytes and their order.
+//!
+//! What it is not: a decision. Trust and sampling are decided elsewhere; this module is told.
+//! Limits: tracestate leaves with at most the policy's bytes and 32 members, baggage with at most
+//! 8192 bytes and 64 members; what does not fit is counted.
+
+use mesh_config::DataTag;
+use mesh_config::money::NanoUsd;
+use mesh_config::policy::TracestateForm;
+use w3c_traceparent_parser::baggage::{self, Baggage};
+use w3c_traceparent_parser::otel::{OtState, Randomness, Threshold};
+use w3c_traceparent_parser::tracestate::{Member, TraceState};
+use w3c_traceparent_parser::{TraceId, TraceParent};
+
+use crate::counters::{Counter, Counters};
+use crate::headers::RequestHeaders;
+
+/// Key of the accumulated cost in tracestate and baggage.
+pub const COST_KEY: &str = "cost_usd";
+/// Key of the data class in tracestate and baggage.
+pub const TAG_KEY: &str = "data_tag";
+/// Key of the single member of the compact form: `c:<cost>;d:<tag>`.
+pub const COMPACT_KEY: &str = "tm";
+/// Key of the OpenTelemetry member.
+pub const OT_KEY: &str = "ot";
+
+/// What became of the incoming traceparent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ParentContext {
+    /// No traceparent line.
+    Absent,
+    /// A valid one.
+    Valid(TraceParent),
+    /// One that has to be ignored; the label says why.
+    Invalid(&'static str),
+}
+
+impl ParentContext {
+    /// The valid context, if there is one.
+    #[must_use]
+    pub fn valid(self) -> Option<TraceParent> {
+        match self {
+            Self::Valid(parent) => Some(parent),
+            Self::Absent | Self::Invalid(_) => None,
+        }
+    }
+}
+
+/// The propagated context of one request as it came in.
+#[derive(Debug)]
+pub struct Incoming<'a> {
+    /// The traceparent.
+    pub parent: ParentContext,
+    /// The tracestate; empty when there is none, it is invalid or the traceparent is not valid.
+    pub state: TraceState<'a>,
+    /// Whether the tracestate was refused as a whole.
+    pub state_invalid: bool,
+    /// The baggage, independent of the traceparent.
+    pub baggage: Baggage<'a>,
+    /// Value of the `ot` member, empty when absent.
+    pub ot: &'a [u8],
+}
+
+impl<'a> Incoming<'a> {
+    /// Reads the context; counts what is invalid.
+    #[must_use]
+    pub fn read(headers: &RequestHeaders<'a>, counters: &mut Counters) -> Self {
+        let parent = match (headers.traceparent, headers.traceparent_lines) {
+            (None, _) => ParentContext::Absent,
+            (Some(value), 1) => match TraceParent::parse(value) {
+                Ok(parent) => ParentContext::Valid(parent),
+                Err(error) => ParentContext::Invalid(error.reason().as_str()),
+            },
+            (Some(_), _) => ParentContext::Invalid("repeated"),
+        };
+        if matches!(parent, ParentContext::Invalid(_)) {
+            counters.bump(Counter::InvalidTraceparent);
+        }
+        let (state, state_invalid) = match parent {
+            ParentContext::Valid(_) => match TraceState::parse_lines(headers.all("tracestate")) {
+                Ok(state) => (state, false),
+                Err(_) => (TraceState::empty(), true),
+            },
+            _ => (TraceState::empty(), false),
+        };
+        if state_invalid {
+            counters.bump(Counter::InvalidTracestate);
+        }
+        let baggage = Baggage::parse_lines(headers.all("baggage"));
+        counters.add(Counter::InvalidBaggage, baggage.malformed() as u64);
+        let ot = state.get(OT_KEY.as_bytes()).unwrap_or_default();
+        Self { parent, state, state_invalid, baggage, ot }
+    }
+
+    /// Whether any member of ours came in.
+    #[must_use]
+    pub fn has_own_members(&self) -> bool {
+        let in_state = |key: &str| self.state.get(key.as_bytes()).is_some();
+        let in_baggage = |key: &str| self.baggage.get(key.as_bytes()).is_some();
+        in_state(COST_KEY)
+            || in_state(TAG_KEY)
+            || in_state(COMPACT_KEY)
+            || in_baggage(COST_KEY)
+            || in_baggage(TAG_KEY)
+    }
+
+    fn compact(&self, name: u8) -> Option<&'a [u8]> {
+        let value = self.state.get(COMPACT_KEY.as_bytes())?;
+        let mut parts = value.split(|byte| *byte == b';');
+        parts.find_map(|part| part.strip_prefix(&[name, b':']))
+    }
+
+    /// The accumulated cost that came in: tracestate first (either form), then baggage. A value
+    /// that is not a plain decimal is counted and taken as absent.
+    #[must_use]
+    pub fn path_cost(&self, counters: &mut Counters) -> NanoUsd {
+        let candidates = [
+            self.state.get(COST_KEY.as_bytes()),
+            self.compact(b'c'),
+            self.baggage.get(COST_KEY.as_bytes()).map(|member| member.value),
+        ];
+        for value in candidates.into_iter().flatten() {
+            match NanoUsd::parse_decimal(value) {
+                Ok(cost) => return cost,
+                Err(_) => counters.bump(Counter::InvalidCost),
+            }
+        }
+        NanoUsd::ZERO
+    }
+
+    /// The strictest data class that came in, in either header. An unknown one is counted and
+    /// taken as the strictest: a tag may only escalate.
+    #[must_use]
+    pub fn data_tag(&self, counters: &mut Counters) -> Option<DataTag> {
+        let candidates = [
+            self.state.get(TAG_KEY.as_bytes()),
+            self.compact(b'd'),
+            self.baggage.get(TAG_KEY.as_bytes()).map(|member| member.value),
+        ];
+        let tags = candidates.into_iter().flatten().map(|value| {
+            DataTag::parse(value).unwrap_or_else(|| {
+                counters.bump(Counter::InvalidDataTag);
+                DataTag::Pii
+            })
+        });
+        tags.max()
+    }
+
+    /// The trace's randomness: a valid `rv`, else the low 56 bits of the trace id.
+    #[must_use]
+    pub fn randomness(&self, trace_id: TraceId) -> Randomness {
+        OtState::parse(self.ot).randomness().unwrap_or_else(|| Randomness::from_trace_id(trace_id))
+    }
+
+    /// The incoming threshold claim.
+    #[must_use]
+    pub fn threshold(&self) -> Option<Threshold> {
+        OtState::parse(self.ot).threshold()
+    }
+}
+
+/// The policy's choices about what is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WriterSettings {
+    /// How own members are written to tracestate.
+    pub form: TracestateForm,
+    /// Longest tracestate that is sent.
+    pub state_limit_bytes: usize,
+    /// Longest baggage that is sent.
+    pub baggage_limit_bytes: usize,
+    /// Whether baggage carries `cost_usd`.
+    pub baggage_cost: bool,
+    /// Whether baggage carries `data_tag`.
+    pub baggage_tag: bool,
+}
+
+/// What this hop adds to the context.
+#[derive(Debug, Clone, Copy)]
+pub struct Outgoing {
+    /// Cost accumulated over the path so far, this hop's estimate included.
+    pub path_cost: NanoUsd,
+    /// The data class that leaves.
+    pub tag: DataTag,
+    /// Threshold to write; `None` removes an incoming one.
+    pub threshold: Option<Threshold>,
+    /// False at the way out of the mesh: own members are stripped instead of written.
+    pub with_own_members: bool,
+}
+
+/// Room for the own part of tracestate: two members with keys, and the `ot` member. The buffer is
+/// never smaller, whatever the policy's limit.
+const OWN_STATE_BYTES: usize = 512;
+
+/// Buffers for the headers that leave; they are reused by every request of the filter.
+#[derive(Debug)]
+pub struct Writer {
+    settings: WriterSettings,
+    state: Vec<u8>,
+    state_len: usize,
+    baggage: Vec<u8>,
+    baggage_len: usize,
+}
+
+impl Writer {
+    /// A writer with buffers for the policy's limits.
+    #[must_use]
+    pub fn new(settings: WriterSettings) -> Self {
+        Self {
+            settings,
+            state: vec![0; settings.state_limit_bytes.max(OWN_STATE_BYTES)],
+            state_len: 0,
+            baggage: vec![0; settings.baggage_limit_bytes],
+            baggage_len: 0,
+        }
+    }
+
+    /// The tracestate written last; empty means that the header has to be removed.
+    #[must_use]
+    pub fn tracestate(&self) -> &[u8] {
+        self.state.get(..self.state_len).unwrap_or_default()
+    }
+
+    /// The baggage written last; empty means that the header has to be removed.
+    #[must_use]
+    pub fn baggage(&self) -> &[u8] {
+        self.baggage.get(..self.baggage_len).unwrap_or_default()
+    }
+
+    /// Writes both headers for one request.
+    pub fn write(&mut self, incoming: &Incoming<'_>, out: &Outgoing, counters: &mut Counters) {
+        let mut digits = [0; 24];
+        let cost = out.path_cost.write_decimal(&mut digits);
+        let tag = out.tag.as_str().as_bytes();
+        self.write_state(incoming, out, cost, tag, counters);
+        self.write_baggage(incoming, out, cost, tag, counters);
+    }
+
+    fn write_state(
+        &mut self,
+        incoming: &Incoming<'_>,
+        out: &Outgoing,
+        cost: &[u8],
+        tag: &[u8],
+        counters: &mut Counters,
+    ) {
+        let mut ot_value = [0; 256];
+        let ot = ot_member(incoming, out.threshold, &mut ot_value, counters);
+        let mut compact = [0; 64];
+        let compact = compact_value(cost, tag, &mut compact);
+
+        let absent = Member { key: b"", value: b"" };
+        let mut own = [absent; 3];
+        let mut count = 0;
+        let mut push = |key: &'static str, value| {
+            if let Some(slot) = own.get_mut(count) {
+                *slot = Member { key: key.as_bytes(), value };
+                count += 1;
+            }
+        };
+        if out.with_own_members {
+            match self.settings.form {
+                TracestateForm::Members => {
+                    push(COST_KEY, cost);
+                    push(TAG_KEY, tag);
+                }
+                TracestateForm::Compact => push(COMPACT_KEY, compact),
+                TracestateForm::Off => {}
+            }
+        }
+        if let Ot::Changed(value) = ot
+            && !value.is_empty()
+        {
+            push(OT_KEY, value);
+        }
+        let own = own.get(..count).unwrap_or_default();
+        let remove: [&[u8]; 4] = [
+            COST_KEY.as_bytes(),
+            TAG_KEY.as_bytes(),
+            COMPACT_KEY.as_bytes(),
+            if matches!(ot, Ot::Changed(_)) { OT_KEY.as_bytes() } else { b"" },
+        ];
+        let remove = if matches!(ot, Ot::Changed(_)) { &remove[..] } else { &remove[..3] };
+        let limit = self.settings.state_limit_bytes;
+        let written = incoming.state.write_with(own, remove, limit, &mut self.state);
+        self.state_len = match written {
+            Ok(written) => {
+                counters.add(Counter::TracestateTruncated, written.dropped as u64);
+                written.len
+            }
+            Err(_) => 0,
+        };
+    }
+
+    fn write_baggage(
+        &mut self,
+        incoming: &Incoming<'_>,
+        out: &Outgoing,
+        cost: &[u8],
+        tag: &[u8],
+        counters: &mut Counters,
+    ) {
+        let both: [(&[u8], &[u8]); 2] = [(COST_KEY.as_bytes(), cost), (TAG_KEY.as_bytes(), tag)];
+        let own = match (self.settings.baggage_cost, self.settings.baggage_tag) {
+            _ if !out.with_own_members => &[][..],
+            (true, true) => &both[..],
+            (true, false) => &both[..1],
+            (false, true) => &both[1..],
+            (false, false) => &[][..],
+        };
+        let remove = [COST_KEY.as_bytes(), TAG_KEY.as_bytes()];
+        let (members, bytes) = (baggage::MAX_MEMBERS, self.settings.baggage_limit_bytes);
+        let written = incoming.baggage.write_with(own, &remove, members, bytes, &mut self.baggage);
+        self.baggage_len = match written {
+            Ok(written) => {
+                counters.add(Counter::BaggageTruncated, written.dropped as u64);
+                written.len
+            }
+            Err(_) => 0,
+        };
+    }
+}
+
+/// What becomes of the `ot` member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ot<'b> {
+    /// It stays where it is, byte for byte.
+    Unchanged,
+    /// It is written anew, or removed when empty.
+    Changed(&'b [u8]),
+}
+
+fn ot_member<'b>(
+    incoming: &Incoming<'_>,
+    threshold: Option<Threshold>,
+    out: &'b mut [u8; 256],
+    counters: &mut Counters,
+) -> Ot<'b> {
+    let state = OtState::parse(incoming.ot);
+    if is_malformed(incoming.ot, &state) {
+        counters.bump(Counter::InvalidOtState);
+    } else if state.threshold() == threshold {
+        return Ot::Unchanged;
+    }
+    match state.write(threshold, state.randomness(), out) {
+        Ok(length) => Ot::Changed(out.get(..length).unwrap_or_default()),
+        // Too long with the threshold: the rules say to leave the member unchanged, but a stale
+        // threshold would be wrong, so without one it is written again.
+        Err(_) => match state.write(None, state.randomness(), out) {
+            Ok(length) => Ot::Changed(out.get(..length).unwrap_or_default()),
+            Err(_) => Ot::Changed(b""),
+        },
+    }
+}
+
+/// Whether a `th` or `rv` is there that could not be read.
+fn is_malformed(value: &[u8], state: &OtState<'_>) -> bool {
+    value.split(|byte| *byte == b';').any(|part| {
+        (part.starts_with(b"th:") && state.threshold().is_none())
+            || (part.starts_with(b"rv:") && state.randomness().is_none())
+    })
+}
+
+fn compact_value<'b>(cost: &[u8], tag: &[u8], out: &'b mut [u8; 64]) -> &'b [u8] {
+    let mut length = 0;
+    for byte in b"c:".iter().chain(cost).chain(b";d:").chain(tag) {
+        if let Some(slot) = out.get_mut(length) {
+            *slot = *byte;
+            length += 1;
+        }
+    }
+    out.get(..length).unwrap_or_default()
+}

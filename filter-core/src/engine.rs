@@ -1,0 +1,203 @@
+//! The engine: one request in, header edits and a state out; the state and the end in, at most one
+//! span out. Ties the modules of this crate together and owns everything that lives longer than a
+//! request.
+
+mod begin;
+mod finish;
+
+use mesh_config::Policy;
+use mesh_config::policy::Direction;
+
+use crate::context::Writer;
+use crate::counters::{Counter, Counters};
+use crate::export::{Dispatch, Exporter, Outcome};
+use crate::headers::Line;
+use crate::identity::{Identity, Node};
+use crate::otlp::request::Envelope;
+use crate::per_minute::PerMinute;
+use crate::route::Routes;
+use crate::settings::Settings;
+use crate::state::RequestState;
+
+/// Requests of a configuration of which every one is checked for an overwritten traceparent.
+const OVERWRITE_CHECK_FIRST: u64 = 32;
+
+/// One request as it reaches the filter.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestInput<'a> {
+    /// Header lines in order, names in lower case.
+    pub lines: &'a [Line],
+    /// Unix nanoseconds.
+    pub now_unix_nanos: u64,
+    /// The listener's direction, as far as it is known; the policy's wins.
+    pub direction: Direction,
+}
+
+/// What happens to one header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Edit<'e> {
+    /// It stays as it is.
+    Keep,
+    /// All of its lines go.
+    Remove,
+    /// One line replaces all of its lines.
+    Set(&'e [u8]),
+}
+
+/// The edits of one request.
+#[derive(Debug, Clone, Copy)]
+#[must_use]
+pub struct HeaderEdits<'e> {
+    /// The new traceparent; `None` leaves the header to Envoy's own tracer (companion mode).
+    pub traceparent: Option<[u8; 55]>,
+    /// The tracestate.
+    pub tracestate: Edit<'e>,
+    /// The baggage.
+    pub baggage: Edit<'e>,
+}
+
+/// See the module documentation.
+#[derive(Debug)]
+pub struct Engine {
+    settings: Settings,
+    identity: Identity,
+    gateway: bool,
+    writer: Writer,
+    routes: Routes,
+    low_volume: PerMinute,
+    client_errors: PerMinute,
+    exporter: Exporter,
+    /// Exporters of earlier policies that still hold spans.
+    draining: Vec<Exporter>,
+    counters: Counters,
+    overwrite_checks: u64,
+}
+
+/// Dispatch ids of a draining exporter are told apart by their upper bits.
+const GENERATION_SHIFT: u32 = 48;
+
+impl Engine {
+    /// An engine for a policy, on the proxy `node`; `instance` names this worker.
+    #[must_use]
+    pub fn new(policy: &Policy, node: &Node, instance: &str) -> Self {
+        let service = &policy.service;
+        let identity =
+            Identity::new(&service.name, &service.namespace, &service.environment, node, instance);
+        let settings = Settings::new(policy, &identity);
+        let attributes: Vec<(&str, &str)> = identity.attributes().collect();
+        let sampling = &policy.sampling;
+        let max_routes = sampling.low_volume.max_routes as usize;
+        Self {
+            gateway: node.is_gateway(),
+            writer: Writer::new(settings.writer()),
+            routes: Routes::new(settings.routes()),
+            low_volume: PerMinute::new(sampling.low_volume.traces_per_minute, max_routes),
+            client_errors: PerMinute::new(sampling.error_flood.kept_per_minute, max_routes),
+            exporter: Exporter::new(settings.export(), Envelope::new(&attributes)),
+            draining: Vec::new(),
+            counters: Counters::default(),
+            overwrite_checks: 0,
+            settings,
+            identity,
+        }
+    }
+
+    /// Takes over what an engine of an earlier policy still holds: its spans and its counts.
+    pub fn take_over(&mut self, previous: Self) {
+        let mut previous_counters = previous.counters;
+        self.counters.absorb(&mut previous_counters);
+        self.draining.extend(previous.draining);
+        self.draining.push(previous.exporter);
+        self.draining.retain(|exporter| exporter.buffered_bytes() > 0);
+    }
+
+    /// Whether the listener's direction has to be read for each request: neither the policy nor
+    /// the node says it.
+    #[must_use]
+    pub fn needs_listener_direction(&self) -> bool {
+        !self.gateway && self.settings.policy.service.direction == Direction::Auto
+    }
+
+    fn direction(&self, listener: Direction) -> Direction {
+        match self.settings.policy.service.direction {
+            Direction::Auto if self.gateway => Direction::Gateway,
+            Direction::Auto if listener == Direction::Auto => Direction::Inbound,
+            Direction::Auto => listener,
+            set => set,
+        }
+    }
+
+    /// The header edits of the request whose state [`Engine::request`] has just returned.
+    pub fn edits(&self, state: &RequestState) -> HeaderEdits<'_> {
+        fn edit(value: &[u8], present: bool) -> Edit<'_> {
+            match (value.is_empty(), present) {
+                (false, _) => Edit::Set(value),
+                (true, true) => Edit::Remove,
+                (true, false) => Edit::Keep,
+            }
+        }
+        let baggage = edit(self.writer.baggage(), state.had_baggage);
+        match state.written_traceparent() {
+            Some(traceparent) => HeaderEdits {
+                traceparent: Some(traceparent),
+                tracestate: edit(self.writer.tracestate(), state.had_tracestate),
+                baggage,
+            },
+            None => HeaderEdits { traceparent: None, tracestate: Edit::Keep, baggage },
+        }
+    }
+
+    /// Beats the heart; call once per tick.
+    pub fn tick(&mut self, _now_unix_nanos: u64) {
+        self.counters.bump(Counter::Heartbeat);
+        self.draining.retain(|exporter| exporter.buffered_bytes() > 0);
+    }
+
+    /// The next export request, until `None`. Earlier policies' spans go first.
+    pub fn poll_export(&mut self, now_unix_nanos: u64) -> Option<Dispatch> {
+        for (index, exporter) in self.draining.iter_mut().enumerate() {
+            if let Some(mut dispatch) = exporter.poll(now_unix_nanos, &mut self.counters) {
+                dispatch.id |= (index as u64 + 1) << GENERATION_SHIFT;
+                return Some(dispatch);
+            }
+        }
+        self.exporter.poll(now_unix_nanos, &mut self.counters)
+    }
+
+    /// Takes the outcome of an export request; `entropy` is any random number.
+    pub fn export_outcome(&mut self, id: u64, outcome: Outcome, now_unix_nanos: u64, entropy: u64) {
+        let generation = (id >> GENERATION_SHIFT) as usize;
+        let own_id = id & ((1 << GENERATION_SHIFT) - 1);
+        let exporter = match generation {
+            0 => Some(&mut self.exporter),
+            index => self.draining.get_mut(index - 1),
+        };
+        if let Some(exporter) = exporter {
+            exporter.on_outcome(own_id, outcome, now_unix_nanos, entropy, &mut self.counters);
+        }
+    }
+
+    /// Bytes of spans that wait for the collector.
+    #[must_use]
+    pub fn buffered_bytes(&self) -> usize {
+        let draining = self.draining.iter().map(Exporter::buffered_bytes);
+        draining.sum::<usize>() + self.exporter.buffered_bytes()
+    }
+
+    /// The counts since they were last drained.
+    pub fn counters(&mut self) -> &mut Counters {
+        &mut self.counters
+    }
+
+    /// Counts what only the caller can see.
+    pub fn count(&mut self, counter: Counter, count: u64) {
+        self.counters.add(counter, count);
+    }
+
+    /// Whether this request should be checked for an overwritten traceparent: each of the first
+    /// ones, then one in `every`.
+    pub fn should_check_overwriting(&mut self, every: u64) -> bool {
+        self.overwrite_checks = self.overwrite_checks.wrapping_add(1);
+        self.overwrite_checks <= OVERWRITE_CHECK_FIRST || self.overwrite_checks % every.max(1) == 0
+    }
+}

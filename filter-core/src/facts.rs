@@ -1,0 +1,188 @@
+//! What is remembered of a request's headers until the stream ends.
+//!
+//! Header maps are gone or expensive later, and a whole header map per request in flight would be
+//! memory that clients control. So the few values that the span and the end-of-stream rules need
+//! are copied once, into one buffer.
+//!
+//! Limits: each value is cut at [`MAX_VALUE_BYTES`]; the headers and baggage keys kept for rules
+//! are named by the policy, at most [`MAX_KEPT`] of them.
+
+use crate::headers::RequestHeaders;
+
+/// Longest value kept; a longer path or header is cut (it only feeds attributes and rules).
+pub const MAX_VALUE_BYTES: usize = 1024;
+
+/// Most values kept for rules beside the fixed ones.
+pub const MAX_KEPT: usize = 16;
+
+/// A piece of the buffer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Piece {
+    start: u32,
+    len: u32,
+}
+
+/// See the module documentation.
+#[derive(Debug, Clone, Default)]
+pub struct Facts {
+    buffer: Vec<u8>,
+    method: Piece,
+    path: Piece,
+    scheme: Piece,
+    authority: Piece,
+    route: Piece,
+    /// Whether the request is gRPC.
+    pub grpc: bool,
+    /// `content-length` of the request.
+    pub content_length: Option<u64>,
+    kept: Vec<Option<Piece>>,
+}
+
+impl Facts {
+    /// Copies the fixed values, and the values that the policy's rules need at the end.
+    #[must_use]
+    pub fn copy<'a>(
+        headers: &RequestHeaders<'a>,
+        kept: impl Iterator<Item = Option<&'a [u8]>>,
+    ) -> Self {
+        let path = headers.path();
+        let fixed = headers.method.len() + path.len() + headers.authority.len() + 8;
+        let mut facts = Self {
+            buffer: Vec::with_capacity(fixed.min(4 * MAX_VALUE_BYTES)),
+            grpc: headers.is_grpc(),
+            content_length: headers.content_length,
+            ..Self::default()
+        };
+        facts.method = facts.push(headers.method);
+        facts.path = facts.push(path);
+        facts.scheme = facts.push(headers.scheme);
+        facts.authority = facts.push(headers.authority);
+        for value in kept.take(MAX_KEPT) {
+            let piece = value.map(|value| facts.push(value));
+            facts.kept.push(piece);
+        }
+        facts
+    }
+
+    fn push(&mut self, value: &[u8]) -> Piece {
+        let cut = value.get(..value.len().min(MAX_VALUE_BYTES)).unwrap_or_default();
+        let piece = Piece { start: self.buffer.len() as u32, len: cut.len() as u32 };
+        self.buffer.extend_from_slice(cut);
+        piece
+    }
+
+    fn piece(&self, piece: Piece) -> &[u8] {
+        let start = piece.start as usize;
+        self.buffer.get(start..start + piece.len as usize).unwrap_or_default()
+    }
+
+    /// `:method`
+    #[must_use]
+    pub fn method(&self) -> &[u8] {
+        self.piece(self.method)
+    }
+
+    /// `:path` without its query
+    #[must_use]
+    pub fn path(&self) -> &[u8] {
+        self.piece(self.path)
+    }
+
+    /// `:scheme`
+    #[must_use]
+    pub fn scheme(&self) -> &[u8] {
+        self.piece(self.scheme)
+    }
+
+    /// `:authority`
+    #[must_use]
+    pub fn authority(&self) -> &[u8] {
+        self.piece(self.authority)
+    }
+
+    /// The route found for the path; empty before [`Facts::set_route`].
+    #[must_use]
+    pub fn route(&self) -> &[u8] {
+        self.piece(self.route)
+    }
+
+    /// Remembers the route.
+    pub fn set_route(&mut self, route: &[u8]) {
+        if route == self.path() {
+            self.route = self.path;
+        } else {
+            self.route = self.push(route);
+        }
+    }
+
+    /// gRPC service: the part of the path between the first and the last slash.
+    #[must_use]
+    pub fn rpc_service(&self) -> Option<&[u8]> {
+        self.rpc().map(|(service, _)| service)
+    }
+
+    /// gRPC method: the part of the path after the last slash.
+    #[must_use]
+    pub fn rpc_method(&self) -> Option<&[u8]> {
+        self.rpc().map(|(_, method)| method)
+    }
+
+    fn rpc(&self) -> Option<(&[u8], &[u8])> {
+        if !self.grpc {
+            return None;
+        }
+        let path = self.path().strip_prefix(b"/")?;
+        let slash = path.iter().rposition(|byte| *byte == b'/')?;
+        Some((path.get(..slash)?, path.get(slash + 1..)?))
+    }
+
+    /// The value kept at `index` of the policy's list; `None` when the request had none.
+    #[must_use]
+    pub fn kept(&self, index: usize) -> Option<&[u8]> {
+        let piece = self.kept.get(index).copied().flatten()?;
+        Some(self.piece(piece))
+    }
+
+    /// Bytes that one request in flight holds here.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        self.buffer.capacity() + self.kept.capacity() * size_of::<Option<Piece>>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::headers::Line;
+
+    fn facts(pairs: &[(&str, &str)]) -> Facts {
+        let lines: Vec<Line> =
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect();
+        let headers = RequestHeaders::new(&lines);
+        Facts::copy(&headers, [headers.first("x-a"), headers.first("x-b")].into_iter())
+    }
+
+    #[test]
+    fn values_survive_their_header_map() {
+        let facts = facts(&[(":method", "GET"), (":path", "/a?b"), (":authority", "h:1"), ("x-b", "v")]);
+        assert_eq!((facts.method(), facts.path(), facts.authority()), (&b"GET"[..], &b"/a"[..], &b"h:1"[..]));
+        assert_eq!((facts.kept(0), facts.kept(1), facts.kept(2)), (None, Some(&b"v"[..]), None));
+    }
+
+    #[test]
+    fn a_grpc_path_splits_at_its_last_slash() {
+        let grpc = facts(&[(":path", "/shop.v1.Pay/Charge"), ("content-type", "application/grpc")]);
+        assert_eq!(grpc.rpc_service(), Some(&b"shop.v1.Pay"[..]));
+        assert_eq!(grpc.rpc_method(), Some(&b"Charge"[..]));
+        assert_eq!(facts(&[(":path", "/shop.v1.Pay/Charge")]).rpc_service(), None);
+        assert_eq!(facts(&[(":path", "x"), ("content-type", "application/grpc")]).rpc_method(), None);
+    }
+
+    #[test]
+    fn a_huge_path_does_not_hold_its_memory() {
+        let path = format!("/{}", "x".repeat(60_000));
+        let facts = facts(&[(":path", &path)]);
+        assert_eq!(facts.path().len(), MAX_VALUE_BYTES);
+        assert!(facts.heap_bytes() < 5 * MAX_VALUE_BYTES);
+    }
+}

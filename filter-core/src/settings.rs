@@ -1,0 +1,181 @@
+//! The policy as this filter uses it: everything that can be worked out once per configuration.
+
+use mesh_config::policy::{ChargeSide, Direction, Mode, SampledFlag, TraceIdTrust, TrustLevel};
+use mesh_config::price::{OperationId, PriceBook};
+use mesh_config::rule::{Attribute, glob_ignore_case};
+use mesh_config::sampling::Sampler;
+use mesh_config::{DataTag, Policy};
+
+use crate::context::{Incoming, WriterSettings};
+use crate::export::ExportSettings;
+use crate::facts::MAX_KEPT;
+use crate::headers::RequestHeaders;
+use crate::identity::Identity;
+use crate::route::RouteSettings;
+
+/// What an incoming context may say at one listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Boundary {
+    /// One of us: everything counts.
+    Trusted,
+    /// Somebody outside: own members are dropped, the rest as the policy says.
+    Edge(SampledFlag, TraceIdTrust),
+}
+
+/// The compiled policy. See the sections of `mesh-config` for what each option means.
+#[derive(Debug)]
+pub struct Settings {
+    pub(crate) policy: Policy,
+    pub(crate) sampler: Sampler,
+    pub(crate) prices: PriceBook,
+    operations: Vec<OperationId>,
+    kept: Vec<Attribute>,
+}
+
+impl Settings {
+    /// Compiles a policy for one workload.
+    #[must_use]
+    pub fn new(policy: &Policy, identity: &Identity) -> Self {
+        let sampler = Sampler::new(policy, &identity.service, &identity.environment);
+        // A loaded policy has prices that were checked; a hand-made one falls back to the
+        // specification's.
+        let prices = policy.cost.price_book().unwrap_or_default();
+        let (table, _) = prices.at(u64::MAX);
+        let mappings = &policy.attributes.operation_type;
+        let operations = mappings.iter().map(|mapping| table.operation(&mapping.value)).collect();
+        let kept = kept_attributes(&sampler);
+        Self { policy: policy.clone(), sampler, prices, operations, kept }
+    }
+
+    pub(crate) fn boundary(&self, direction: Direction) -> Boundary {
+        let trust = &self.policy.trust;
+        let level = match direction {
+            Direction::Auto | Direction::Inbound => trust.inbound,
+            Direction::Outbound => trust.outbound,
+            Direction::Gateway => trust.gateway,
+        };
+        match level {
+            TrustLevel::Trusted => Boundary::Trusted,
+            TrustLevel::Edge => Boundary::Edge(trust.sampled_flag, trust.trace_id),
+        }
+    }
+
+    /// Whether this filter writes all three headers, or only baggage beside Envoy's own tracer.
+    pub(crate) fn owns_context(&self) -> bool {
+        self.policy.propagation.mode == Mode::Owner
+    }
+
+    /// Whether this hop charges a request to `host`: a call crosses two proxies and must be
+    /// charged once.
+    pub(crate) fn charges(&self, direction: Direction, host: &[u8]) -> bool {
+        let outbound = direction == Direction::Outbound;
+        match self.policy.cost.charge {
+            ChargeSide::Client => outbound || direction == Direction::Gateway,
+            ChargeSide::Server if !outbound => true,
+            ChargeSide::Server => {
+                let listed = &self.policy.cost.unmetered_destinations;
+                listed.iter().any(|pattern| glob_ignore_case(pattern.as_bytes(), host))
+            }
+        }
+    }
+
+    /// Whether own members must not leave with a request to `authority`.
+    pub(crate) fn strips(&self, direction: Direction, authority: &[u8]) -> bool {
+        direction == Direction::Outbound && self.policy.trust.egress.strips(authority)
+    }
+
+    /// The id and the name of the operation type of a mapping.
+    pub(crate) fn operation(&self, mapping: Option<u16>) -> (OperationId, Option<&str>) {
+        let Some(index) = mapping.map(usize::from) else { return (OperationId::UNKNOWN, None) };
+        let id = self.operations.get(index).copied().unwrap_or(OperationId::UNKNOWN);
+        let mapping = self.policy.attributes.operation_type.get(index);
+        (id, mapping.map(|mapping| mapping.value.as_str()))
+    }
+
+    /// The strictest class if data is unclassified, by the policy's `strict` option.
+    pub(crate) fn default_tag(&self) -> DataTag {
+        if self.policy.classification.strict { DataTag::Sensitive } else { DataTag::ExportOk }
+    }
+
+    pub(crate) fn writer(&self) -> WriterSettings {
+        let propagation = &self.policy.propagation;
+        let carries = |key: &str| propagation.baggage.iter().any(|listed| listed == key);
+        WriterSettings {
+            form: propagation.tracestate,
+            state_limit_bytes: propagation.tracestate_max_bytes as usize,
+            baggage_limit_bytes: propagation.baggage_max_bytes as usize,
+            baggage_cost: carries(crate::context::COST_KEY),
+            baggage_tag: carries(crate::context::TAG_KEY),
+        }
+    }
+
+    pub(crate) fn export(&self) -> ExportSettings {
+        let export = &self.policy.export;
+        let nanos = |time: std::time::Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        ExportSettings {
+            enabled: !export.cluster.is_empty() && self.owns_context(),
+            batch_spans: export.batch_spans as usize,
+            linger_nanos: nanos(export.linger),
+            queue_bytes: export.queue_bytes.as_usize(),
+            max_in_flight: export.max_in_flight as usize,
+            timeout_nanos: nanos(export.timeout),
+        }
+    }
+
+    pub(crate) fn routes(&self) -> RouteSettings {
+        let attributes = &self.policy.attributes;
+        RouteSettings {
+            templates: attributes.routes.clone(),
+            collapse_identifiers: attributes.collapse_identifiers,
+            max_routes: attributes.max_routes as usize,
+        }
+    }
+
+    /// Where the value of an attribute was kept for the end of the stream.
+    pub(crate) fn kept_index(&self, attribute: &Attribute) -> Option<usize> {
+        self.kept.iter().position(|kept| kept == attribute)
+    }
+
+    /// The attributes whose values have to be kept until the end of the stream.
+    pub(crate) fn kept(&self) -> &[Attribute] {
+        &self.kept
+    }
+
+    /// Reads a value that only the request's headers hold.
+    pub(crate) fn read_header_value<'a>(
+        &self,
+        attribute: &Attribute,
+        headers: &RequestHeaders<'a>,
+        incoming: &Incoming<'a>,
+    ) -> Option<&'a [u8]> {
+        let baggage = |key: &str| incoming.baggage.get(key.as_bytes()).map(|member| member.value);
+        match attribute {
+            Attribute::RequestHeader(name) => headers.first(name),
+            Attribute::Baggage(key) => baggage(key),
+            Attribute::UrlQuery => headers.query(),
+            Attribute::Tenant => {
+                let tenant = &self.policy.attributes.tenant;
+                let named = |name: &str| !name.is_empty();
+                let from_header = Some(tenant.header.as_str()).filter(|name| named(name));
+                let from_baggage = Some(tenant.baggage.as_str()).filter(|key| named(key));
+                let header = from_header.and_then(|name| headers.first(name));
+                header.or_else(|| from_baggage.and_then(baggage))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What end-of-stream rules ask of the headers, which are gone by then.
+fn kept_attributes(sampler: &Sampler) -> Vec<Attribute> {
+    let from_headers = |attribute: &&Attribute| {
+        matches!(
+            attribute,
+            Attribute::RequestHeader(_)
+                | Attribute::Baggage(_)
+                | Attribute::Tenant
+                | Attribute::UrlQuery
+        )
+    };
+    sampler.end_attributes().iter().filter(from_headers).take(MAX_KEPT).cloned().collect()
+}

@@ -1,0 +1,202 @@
+//! The span of one hop, with OpenTelemetry semantic conventions (HTTP and RPC, 1.37).
+//!
+//! Named `{method} {route}` (gRPC: `{service}/{method}`). Client supplied text is cut by
+//! [`crate::facts::MAX_VALUE_BYTES`] and made UTF-8 by the writer; queries and header values never
+//! become attributes, because they may hold secrets.
+
+use mesh_config::money::NanoUsd;
+use mesh_config::policy::Direction;
+use mesh_config::sampling::Reason;
+
+use crate::headers::host_of;
+use crate::otlp::span::{SpanHead, SpanKind, SpanWriter, StatusCode};
+use crate::state::{RequestState, StreamEnd};
+
+/// Methods that keep their name; others are `_OTHER` (HTTP conventions: known methods).
+const KNOWN_METHODS: [&[u8]; 9] = [
+    b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH",
+];
+
+/// What the end of the stream adds to the state.
+pub(crate) struct Finished<'a> {
+    pub(crate) end: &'a StreamEnd,
+    pub(crate) error: bool,
+    pub(crate) reason: Reason,
+    /// Exclusive cost of this hop; zero where the other side charges.
+    pub(crate) cost: NanoUsd,
+    pub(crate) price_version: &'a str,
+    pub(crate) operation: Option<&'a str>,
+    pub(crate) retention_days: u32,
+}
+
+/// Appends the span to a batch.
+pub(crate) fn encode(out: &mut Vec<u8>, state: &RequestState, finished: &Finished<'_>) {
+    let mut name = Vec::with_capacity(64);
+    span_name(state, &mut name);
+    let head = SpanHead {
+        trace_id: state.trace_id,
+        span_id: state.span_id,
+        parent_id: state.parent_id,
+        trace_state: &state.trace_state,
+        name: &name,
+        kind: kind(state.direction),
+        start_unix_nanos: state.start_unix_nanos,
+        end_unix_nanos: finished.end.now_unix_nanos.max(state.start_unix_nanos),
+        trace_flags: state.flags.with_sampled(true).bits(),
+        status: status(state, finished),
+    };
+    let mut span = SpanWriter::begin(out, &head);
+    request_attributes(&mut span, state);
+    response_attributes(&mut span, state, finished);
+    metering_attributes(&mut span, state, finished);
+    if let Some(link) = state.link {
+        span.link(link.trace_id, link.parent_id, link.flags.bits());
+    }
+    span.finish();
+}
+
+fn kind(direction: Direction) -> SpanKind {
+    match direction {
+        Direction::Outbound => SpanKind::Client,
+        Direction::Auto | Direction::Inbound | Direction::Gateway => SpanKind::Server,
+    }
+}
+
+fn known_method(method: &[u8]) -> &[u8] {
+    if KNOWN_METHODS.contains(&method) { method } else { b"_OTHER" }
+}
+
+fn span_name(state: &RequestState, name: &mut Vec<u8>) {
+    let facts = &state.facts;
+    if facts.grpc {
+        name.extend_from_slice(facts.path().strip_prefix(b"/").unwrap_or(facts.path()));
+        return;
+    }
+    match known_method(facts.method()) {
+        b"_OTHER" => name.extend_from_slice(b"HTTP"),
+        method => name.extend_from_slice(method),
+    }
+    if !facts.route().is_empty() {
+        name.push(b' ');
+        name.extend_from_slice(facts.route());
+    }
+}
+
+/// Span status (HTTP conventions): 5xx is an error, 4xx only for the caller; resets are errors.
+fn status(state: &RequestState, finished: &Finished<'_>) -> StatusCode {
+    let end = finished.end;
+    let client = kind(state.direction) == SpanKind::Client;
+    let by_http = match end.http_status {
+        Some(500..=599) => true,
+        Some(400..=499) => client,
+        _ => false,
+    };
+    let by_grpc = end.grpc_status.is_some_and(|code| client && code != 0 || is_server_fault(code));
+    if by_http || by_grpc || end.reset() { StatusCode::Error } else { StatusCode::Unset }
+}
+
+/// gRPC codes that a server span reports as its own error (RPC conventions: UNKNOWN,
+/// DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS).
+fn is_server_fault(code: u32) -> bool {
+    matches!(code, 2 | 4 | 12 | 13 | 14 | 15)
+}
+
+fn request_attributes(span: &mut SpanWriter<'_>, state: &RequestState) {
+    let facts = &state.facts;
+    let method = known_method(facts.method());
+    span.text("http.request.method", method);
+    if method == b"_OTHER" {
+        span.text("http.request.method_original", facts.method());
+    }
+    span.text("http.route", facts.route())
+        .text("url.path", facts.path())
+        .text("url.scheme", facts.scheme())
+        .text("server.address", host_of(facts.authority()));
+    if let (Some(service), Some(method)) = (facts.rpc_service(), facts.rpc_method()) {
+        span.text("rpc.system", b"grpc").text("rpc.service", service).text("rpc.method", method);
+    }
+}
+
+fn response_attributes(span: &mut SpanWriter<'_>, state: &RequestState, finished: &Finished<'_>) {
+    let end = finished.end;
+    if let Some(status) = end.http_status {
+        span.int("http.response.status_code", i64::from(status));
+    }
+    if let Some(code) = end.grpc_status {
+        span.int("rpc.grpc.status_code", i64::from(code));
+    }
+    span.int("http.request.body.size", i64::try_from(end.request_bytes).unwrap_or(i64::MAX));
+    span.int("http.response.body.size", i64::try_from(end.response_bytes).unwrap_or(i64::MAX));
+    if status(state, finished) == StatusCode::Error || finished.error {
+        let mut digits = [0; 5];
+        span.text("error.type", error_type(end, &mut digits));
+    }
+    if end.client_left() {
+        span.bool("tracemeter.client_left", true);
+    }
+}
+
+/// `error.type`: the kind of reset, else the gRPC or HTTP status as text.
+fn error_type<'d>(end: &StreamEnd, digits: &'d mut [u8; 5]) -> &'d [u8] {
+    if let Some(kind) = end.reset_kind() {
+        return kind.as_bytes();
+    }
+    let grpc = end.grpc_status.filter(|code| *code != 0);
+    match grpc.or(end.http_status.map(u32::from)) {
+        Some(number) => decimal(number.min(99_999), digits),
+        None => b"_OTHER",
+    }
+}
+
+fn decimal(mut number: u32, digits: &mut [u8; 5]) -> &[u8] {
+    let mut start = digits.len();
+    for (index, digit) in digits.iter_mut().enumerate().rev() {
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
+        start = index;
+        if number == 0 {
+            break;
+        }
+    }
+    digits.get(start..).unwrap_or_default()
+}
+
+fn metering_attributes(span: &mut SpanWriter<'_>, state: &RequestState, finished: &Finished<'_>) {
+    let source: &[u8] = if state.charged { b"mesh_estimate" } else { b"charged_by_callee" };
+    span.double("cost_usd", finished.cost.to_f64())
+        .double("cost_usd.path", state.path_cost.to_f64())
+        .text("cost.source", source)
+        .text("cost.price_version", finished.price_version.as_bytes())
+        .text("operation_type", finished.operation.unwrap_or_default().as_bytes())
+        .text("data_tag", state.labels.tag.as_str().as_bytes())
+        .int("retention_days", i64::from(finished.retention_days))
+        .text("sampling.reason", finished.reason.as_str().as_bytes());
+    if state.labels.hitl_required {
+        span.bool("hitl_required", true);
+    }
+    if let Some(threshold) = state.head.threshold.filter(|_| state.head.keep) {
+        let mut hex = [0; 14];
+        let length = threshold.write_hex(&mut hex);
+        span.text("sampling.threshold", hex.get(..length).unwrap_or_default());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_without_leading_zeros() {
+        let mut digits = [0; 5];
+        for (number, wanted) in [(0, "0"), (7, "7"), (503, "503"), (99_999, "99999")] {
+            assert_eq!(decimal(number, &mut digits), wanted.as_bytes());
+        }
+    }
+
+    #[test]
+    fn unknown_methods_do_not_become_names() {
+        assert_eq!(known_method(b"GET"), b"GET");
+        assert_eq!(known_method(b"BREW"), b"_OTHER");
+        assert_eq!(known_method(b"get"), b"_OTHER");
+    }
+}

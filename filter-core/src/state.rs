@@ -1,0 +1,171 @@
+//! What one request in flight holds between its headers and its end.
+
+use mesh_config::money::NanoUsd;
+use mesh_config::price::OperationId;
+use mesh_config::sampling::Reason;
+use mesh_config::{DataTag, policy::Direction};
+use w3c_traceparent_parser::otel::{Randomness, Threshold};
+use w3c_traceparent_parser::{SpanId, TraceFlags, TraceId, TraceParent};
+
+use crate::facts::Facts;
+
+/// The labels that the policy's mappings gave to a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Labels {
+    /// Operation type, which selects the price.
+    pub(crate) operation: OperationId,
+    /// Position of the mapping that named it.
+    pub(crate) mapping: Option<u16>,
+    /// Data class.
+    pub(crate) tag: DataTag,
+    /// Whether a human is involved.
+    pub(crate) hitl_required: bool,
+}
+
+/// The decision at the request's headers.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct HeadVerdict {
+    /// Whether this hop's span is kept.
+    pub(crate) keep: bool,
+    /// Why.
+    pub(crate) reason: Reason,
+    /// Threshold that was written.
+    pub(crate) threshold: Option<Threshold>,
+    /// The trace's randomness.
+    pub(crate) randomness: Randomness,
+    /// Priority rule that decided, by its position in the policy.
+    pub(crate) rule: Option<u16>,
+}
+
+/// See the module documentation. Its size is bounded: see [`Facts`].
+#[derive(Debug)]
+pub struct RequestState {
+    pub(crate) trace_id: TraceId,
+    pub(crate) span_id: SpanId,
+    pub(crate) parent_id: Option<SpanId>,
+    pub(crate) flags: TraceFlags,
+    /// The outside context that an edge replaced.
+    pub(crate) link: Option<TraceParent>,
+    pub(crate) start_unix_nanos: u64,
+    pub(crate) direction: Direction,
+    pub(crate) facts: Facts,
+    pub(crate) labels: Labels,
+    pub(crate) head: HeadVerdict,
+    /// Accumulated cost that came in.
+    pub(crate) path_cost: NanoUsd,
+    /// Whether this hop charges.
+    pub(crate) charged: bool,
+    /// The tracestate that left; kept only for sampled requests.
+    pub(crate) trace_state: Vec<u8>,
+    /// Whether the filter wrote the headers (owner mode).
+    pub(crate) owns_context: bool,
+    pub(crate) had_tracestate: bool,
+    pub(crate) had_baggage: bool,
+    pub(crate) explanation: Option<(String, String)>,
+    pub(crate) filter_state: Vec<(&'static str, Vec<u8>)>,
+}
+
+impl RequestState {
+    /// Whether the request is gRPC: its status is in trailers, not in the HTTP status.
+    #[must_use]
+    pub fn is_grpc(&self) -> bool {
+        self.facts.grpc
+    }
+
+    /// The traceparent that was written, if the filter owns the context.
+    #[must_use]
+    pub fn written_traceparent(&self) -> Option<[u8; 55]> {
+        self.owns_context.then(|| self.context().to_bytes())
+    }
+
+    /// The context that leaves: this hop's span as the parent.
+    #[must_use]
+    pub fn context(&self) -> TraceParent {
+        TraceParent { trace_id: self.trace_id, parent_id: self.span_id, flags: self.flags }
+    }
+
+    /// Whether this hop's span is kept by the decision at the headers.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        self.head.keep
+    }
+
+    /// Name and value of the response header that explains the decision, where the policy allows
+    /// it and the request asked.
+    #[must_use]
+    pub fn explanation(&self) -> Option<(&str, &str)> {
+        self.explanation.as_ref().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// Values for Envoy's filter state, from where access logs and span tags read them.
+    pub fn filter_state(&mut self) -> impl Iterator<Item = (&'static str, Vec<u8>)> {
+        std::mem::take(&mut self.filter_state).into_iter()
+    }
+}
+
+/// How a stream ended. Absent values are information: Envoy has no response code for a client that
+/// went away.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StreamEnd {
+    /// Unix nanoseconds.
+    pub now_unix_nanos: u64,
+    /// HTTP status; absent when the client went away before there was one.
+    pub http_status: Option<u16>,
+    /// gRPC status of a gRPC request.
+    pub grpc_status: Option<u32>,
+    /// Envoy's response flags.
+    pub response_flags: u64,
+    /// Bytes of the request body.
+    pub request_bytes: u64,
+    /// Bytes of the response body.
+    pub response_bytes: u64,
+}
+
+/// Envoy response flags (`%RESPONSE_FLAGS%`), the bits of the property `response.flags`.
+mod flag {
+    pub(super) const UPSTREAM_REQUEST_TIMEOUT: u64 = 0x4;
+    pub(super) const UPSTREAM_REMOTE_RESET: u64 = 0x10;
+    pub(super) const UPSTREAM_CONNECTION_FAILURE: u64 = 0x20;
+    pub(super) const UPSTREAM_CONNECTION_TERMINATION: u64 = 0x40;
+    pub(super) const DOWNSTREAM_CONNECTION_TERMINATION: u64 = 0x4000;
+    pub(super) const UPSTREAM_PROTOCOL_ERROR: u64 = 0x80_0000;
+    pub(super) const NO_CLUSTER_FOUND: u64 = 0x100_0000;
+    pub(super) const DOWNSTREAM_REMOTE_RESET: u64 = 0x1000_0000;
+}
+
+impl StreamEnd {
+    /// The client went away: its own doing, not an error of the service.
+    #[must_use]
+    pub fn client_left(&self) -> bool {
+        let flags = flag::DOWNSTREAM_CONNECTION_TERMINATION | flag::DOWNSTREAM_REMOTE_RESET;
+        self.response_flags & flags != 0
+    }
+
+    /// The stream was reset or timed out on the side of the service.
+    #[must_use]
+    pub fn reset(&self) -> bool {
+        self.reset_kind().is_some()
+    }
+
+    /// The kind of reset, as `error.type` (OTel: a low-cardinality name when there is no status).
+    #[must_use]
+    pub fn reset_kind(&self) -> Option<&'static str> {
+        let kinds = [
+            (flag::UPSTREAM_REQUEST_TIMEOUT, "timeout"),
+            (flag::UPSTREAM_CONNECTION_FAILURE, "connection_failure"),
+            (flag::UPSTREAM_REMOTE_RESET, "upstream_reset"),
+            (flag::UPSTREAM_CONNECTION_TERMINATION, "connection_termination"),
+            (flag::UPSTREAM_PROTOCOL_ERROR, "protocol_error"),
+            (flag::NO_CLUSTER_FOUND, "no_cluster"),
+        ];
+        let found = kinds.into_iter().find(|(bit, _)| self.response_flags & bit != 0);
+        found.map(|(_, name)| name)
+    }
+
+    /// Body bytes in both directions.
+    #[must_use]
+    pub fn body_bytes(&self) -> u64 {
+        self.request_bytes.saturating_add(self.response_bytes)
+    }
+}
+

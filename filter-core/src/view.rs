@@ -1,0 +1,141 @@
+//! One request as the rule language sees it: at its headers, and at its end.
+
+use mesh_config::money::NanoUsd;
+use mesh_config::rule::{Attribute, Attributes, Lookup, Value};
+use mesh_config::{DataTag, policy::Direction};
+
+use crate::context::Incoming;
+use crate::facts::Facts;
+use crate::headers::{RequestHeaders, host_of};
+use crate::identity::Identity;
+use crate::settings::Settings;
+use crate::state::StreamEnd;
+
+/// What is known of the end of a stream.
+pub(crate) struct EndView<'v> {
+    pub(crate) end: &'v StreamEnd,
+    pub(crate) duration_nanos: u64,
+    pub(crate) error: bool,
+}
+
+/// See the module documentation. What a phase does not know yet is `Unknown`, never false.
+pub(crate) struct View<'v> {
+    pub(crate) settings: &'v Settings,
+    pub(crate) identity: &'v Identity,
+    pub(crate) direction: Direction,
+    pub(crate) facts: &'v Facts,
+    /// Present while the headers are there.
+    pub(crate) headers: Option<(&'v RequestHeaders<'v>, &'v Incoming<'v>)>,
+    pub(crate) operation: Option<&'v str>,
+    pub(crate) tag: DataTag,
+    pub(crate) hitl_required: bool,
+    /// Cost of the path, and of this hop once it is known.
+    pub(crate) cost: NanoUsd,
+    /// Present once the stream has ended.
+    pub(crate) end: Option<EndView<'v>>,
+}
+
+fn text(bytes: &[u8]) -> Lookup<'_> {
+    if bytes.is_empty() { Lookup::Absent } else { Lookup::Value(Value::Bytes(bytes)) }
+}
+
+fn optional(bytes: Option<&[u8]>) -> Lookup<'_> {
+    bytes.map_or(Lookup::Absent, |bytes| Lookup::Value(Value::Bytes(bytes)))
+}
+
+impl View<'_> {
+    /// A value that only the headers hold: from them while they are there, later from what was
+    /// kept of them for the rules.
+    fn header_value(&self, attribute: &Attribute) -> Lookup<'_> {
+        let Some((headers, incoming)) = self.headers else {
+            return match self.settings.kept_index(attribute) {
+                Some(index) => optional(self.facts.kept(index)),
+                None => Lookup::Absent,
+            };
+        };
+        optional(self.settings.read_header_value(attribute, headers, incoming))
+    }
+
+    /// A value that only grows: a lower bound until the stream has ended.
+    fn growing<'a>(&self, value: Value<'a>) -> Lookup<'a> {
+        if self.end.is_some() { Lookup::Value(value) } else { Lookup::AtLeast(value) }
+    }
+
+    fn at_end<'a>(&self, read: impl FnOnce(&EndView<'_>) -> Option<Value<'a>>) -> Lookup<'a> {
+        match &self.end {
+            None => Lookup::Unknown,
+            Some(end) => read(end).map_or(Lookup::Absent, Lookup::Value),
+        }
+    }
+
+    fn request_body_size(&self) -> Lookup<'_> {
+        match &self.end {
+            Some(end) => Lookup::Value(Value::Number(end.end.request_bytes as f64)),
+            None => match self.facts.content_length {
+                Some(length) => Lookup::AtLeast(Value::Number(length as f64)),
+                None => Lookup::Unknown,
+            },
+        }
+    }
+}
+
+/// The direction's name in rules and attributes.
+pub(crate) fn direction_name(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Auto | Direction::Inbound => "inbound",
+        Direction::Outbound => "outbound",
+        Direction::Gateway => "gateway",
+    }
+}
+
+impl Attributes for View<'_> {
+    fn get(&self, attribute: &Attribute) -> Lookup<'_> {
+        let facts = self.facts;
+        match attribute {
+            Attribute::Error => self.at_end(|end| Some(Value::Bool(end.error))),
+            Attribute::CostUsd => self.growing(Value::Money(self.cost)),
+            Attribute::DurationMs => match &self.end {
+                None => Lookup::Unknown,
+                Some(end) => Lookup::Value(Value::Nanos(end.duration_nanos)),
+            },
+            Attribute::DataTag => self.growing(Value::Tag(self.tag)),
+            Attribute::HitlRequired => Lookup::Value(Value::Bool(self.hitl_required)),
+            Attribute::OperationType => text(self.operation.unwrap_or_default().as_bytes()),
+            Attribute::ServiceName => text(self.identity.service.as_bytes()),
+            Attribute::ServiceNamespace => text(self.identity.namespace.as_bytes()),
+            Attribute::Environment => text(self.identity.environment.as_bytes()),
+            Attribute::Direction => text(direction_name(self.direction).as_bytes()),
+            Attribute::HttpRequestMethod => text(facts.method()),
+            Attribute::HttpResponseStatusCode => self.at_end(|end| {
+                end.end.http_status.map(|status| Value::Number(f64::from(status)))
+            }),
+            Attribute::HttpRoute => text(facts.route()),
+            Attribute::UrlPath => text(facts.path()),
+            Attribute::UrlScheme => text(facts.scheme()),
+            Attribute::ServerAddress => text(host_of(facts.authority())),
+            Attribute::RpcService => optional(facts.rpc_service()),
+            Attribute::RpcMethod => optional(facts.rpc_method()),
+            Attribute::RpcGrpcStatusCode => self.at_end(|end| {
+                end.end.grpc_status.map(|status| Value::Number(f64::from(status)))
+            }),
+            Attribute::RequestBodySize => self.request_body_size(),
+            Attribute::ResponseBodySize => {
+                self.at_end(|end| Some(Value::Number(end.end.response_bytes as f64)))
+            }
+            Attribute::RequestHeader(_)
+            | Attribute::Baggage(_)
+            | Attribute::Tenant
+            | Attribute::UrlQuery
+            | Attribute::NetworkProtocolVersion => self.header_value(attribute),
+            Attribute::Resource(key) => match self.identity.attribute(key) {
+                Some(value) => Lookup::Value(Value::Bytes(value.as_bytes())),
+                None => Lookup::Absent,
+            },
+            Attribute::Span(_)
+            | Attribute::TraceCostUsd
+            | Attribute::TraceDurationMs
+            | Attribute::TraceSpans
+            | Attribute::TraceDepth => Lookup::Unknown,
+        }
+    }
+}

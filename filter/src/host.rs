@@ -1,0 +1,96 @@
+//! The host calls the filter makes, each one byte-wise and fallible, with Envoy's encodings.
+//!
+//! Integers come as eight little-endian bytes; a property that Envoy does not know in this phase
+//! is `None` (absence is information: a missing response code means that the client went away).
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use proxy_wasm::hostcalls;
+use proxy_wasm::types::{LogLevel, MapType, Status};
+
+/// Nanoseconds since the Unix epoch; 0 if the host has no clock.
+pub(crate) fn now_unix_nanos() -> u64 {
+    let now = hostcalls::get_current_time().ok();
+    let since = now.and_then(|now| now.duration_since(UNIX_EPOCH).ok());
+    since.map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// All request header lines in order; valid in the request header phase and in `on_log`.
+pub(crate) fn request_headers() -> Vec<(String, Vec<u8>)> {
+    hostcalls::get_map_bytes(MapType::HttpRequestHeaders).unwrap_or_default()
+}
+
+/// The first line of one request header; valid in the request header phase and in `on_log`.
+pub(crate) fn request_header(name: &str) -> Option<Vec<u8>> {
+    hostcalls::get_map_value_bytes(MapType::HttpRequestHeaders, name).ok().flatten()
+}
+
+/// Replaces all lines of a request header by one; only in the request header phase. The value must
+/// not hold CR, LF or NUL: Envoy would answer 503.
+pub(crate) fn set_request_header(name: &str, value: &[u8]) {
+    let _ = hostcalls::set_map_value_bytes(MapType::HttpRequestHeaders, name, Some(value));
+}
+
+/// Removes all lines of a request header; only in the request header phase.
+pub(crate) fn remove_request_header(name: &str) {
+    let _ = hostcalls::set_map_value_bytes(MapType::HttpRequestHeaders, name, None);
+}
+
+/// Sets a response header; only in the response header phase.
+pub(crate) fn set_response_header(name: &str, value: &[u8]) {
+    let _ = hostcalls::set_map_value_bytes(MapType::HttpResponseHeaders, name, Some(value));
+}
+
+/// A property as bytes.
+pub(crate) fn property(path: &[&str]) -> Option<Vec<u8>> {
+    hostcalls::get_property(path.to_vec()).ok().flatten()
+}
+
+/// A property as text; absent when it is not UTF-8.
+pub(crate) fn text_property(path: &[&str]) -> String {
+    property(path).and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default()
+}
+
+/// An integer property.
+pub(crate) fn integer_property(path: &[&str]) -> Option<i64> {
+    let bytes = property(path)?;
+    bytes.as_slice().try_into().ok().map(i64::from_le_bytes)
+}
+
+/// Sets filter state `wasm.<name>`, readable by access logs and span tags.
+pub(crate) fn set_filter_state(name: &str, value: &[u8]) {
+    let _ = hostcalls::set_property(vec![name], Some(value));
+}
+
+/// Logs a line; callers make sure that nothing a client sends is in it.
+pub(crate) fn log(level: LogLevel, message: &str) {
+    let _ = hostcalls::log(level, message);
+}
+
+/// Why an export request was not sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DispatchError {
+    /// Envoy does not know the cluster (yet).
+    NoCluster,
+    /// Envoy's limits for this cluster are reached.
+    Overloaded,
+}
+
+/// Sends an OTLP/HTTP request; only from the root context.
+pub(crate) fn dispatch(
+    cluster: &str,
+    headers: Vec<(&str, &str)>,
+    body: &[u8],
+    timeout: Duration,
+) -> Result<u32, DispatchError> {
+    match hostcalls::dispatch_http_call(cluster, headers, Some(body), vec![], timeout) {
+        Ok(token) => Ok(token),
+        Err(Status::BadArgument) => Err(DispatchError::NoCluster),
+        Err(_) => Err(DispatchError::Overloaded),
+    }
+}
+
+/// A header of the answer to an export request; only in its callback.
+pub(crate) fn call_response_header(name: &str) -> Option<Vec<u8>> {
+    hostcalls::get_map_value_bytes(MapType::HttpCallResponseHeaders, name).ok().flatten()
+}
