@@ -6,6 +6,7 @@ use integration_tests::headers::HeaderLines;
 use w3c_traceparent_parser::TraceParent;
 
 pub(crate) mod plain;
+pub(crate) mod spans;
 
 /// Everything is kept, nothing else decides.
 pub(crate) const KEEP_ALL: &str = "\
@@ -13,6 +14,7 @@ sampling:
   default_rate: 1.0
   priority_rules: []
   adaptive: { enabled: false }
+  low_volume: { traces_per_minute: 0 }
 ";
 
 /// One in ten traces is kept by its randomness, nothing else decides.
@@ -21,6 +23,7 @@ sampling:
   default_rate: 0.1
   priority_rules: []
   adaptive: { enabled: false }
+  low_volume: { traces_per_minute: 0 }
 ";
 
 /// The context of a caller outside.
