@@ -15,16 +15,18 @@ const HIGH_BITS: u64 = 0x80 * ONES;
 pub(crate) const fn decode_word(word: u64) -> (u32, u64) {
     let low = word & !HIGH_BITS;
     // A lane's high bit after the addition says "at least this character"; lanes cannot overflow
-    // because the operand is below 0x80 and the addend at most 0x50.
-    let from_zero = low + (0x80 - 0x30) * ONES;
-    let above_nine = low + (0x80 - 0x3a) * ONES;
-    let from_a = low + (0x80 - 0x61) * ONES;
-    let above_f = low + (0x80 - 0x67) * ONES;
+    // because the operand is below 0x80 and the addend at most 0x50. The wrapping operations only
+    // spare the checks in builds that have them switched on.
+    let from_zero = low.wrapping_add((0x80 - 0x30) * ONES);
+    let above_nine = low.wrapping_add((0x80 - 0x3a) * ONES);
+    let from_a = low.wrapping_add((0x80 - 0x61) * ONES);
+    let above_f = low.wrapping_add((0x80 - 0x67) * ONES);
     let valid = (from_zero & !above_nine) | (from_a & !above_f);
     let error = (!valid | word) & HIGH_BITS;
 
     // `a` is 0x61: its low nibble is 1 and its bit 6 is set, 1 + 9 = 10.
-    let nibbles = (word & (0x0f * ONES)) + ((word >> 6) & ONES) * 9;
+    let letters = (word >> 6) & ONES;
+    let nibbles = (word & (0x0f * ONES)).wrapping_add(letters.wrapping_mul(9));
     (pack(nibbles), error)
 }
 
@@ -43,9 +45,12 @@ pub(crate) const fn encode_word(value: u32) -> [u8; 8] {
     lanes = (lanes | (lanes << 16)) & 0x0000_ffff_0000_ffff;
     lanes = (lanes | (lanes << 8)) & 0x00ff_00ff_00ff_00ff;
     lanes = (lanes | (lanes << 4)) & 0x0f0f_0f0f_0f0f_0f0f;
-    let letters = ((lanes + 6 * ONES) >> 4) & ONES;
+    let letters = (lanes.wrapping_add(6 * ONES) >> 4) & ONES;
     // 0x27 is the distance from the character after `9` to `a`.
-    (lanes + 0x30 * ONES + letters * 0x27).to_be_bytes()
+    lanes
+        .wrapping_add(0x30 * ONES)
+        .wrapping_add(letters.wrapping_mul(0x27))
+        .to_be_bytes()
 }
 
 /// Encodes 64 bits as sixteen lowercase characters.

@@ -18,29 +18,6 @@ pub struct BaggageMember<'a> {
 }
 
 impl<'a> BaggageMember<'a> {
-    pub(super) fn parse(raw: &'a [u8]) -> Option<Self> {
-        let (pair, properties) = bytes::cut(raw, b';');
-        let (key, value) = bytes::cut(pair, b'=');
-        let (key, value) = (bytes::trim(key), bytes::trim(value?));
-        if !super::is_key(key) || !super::is_value(value) {
-            return None;
-        }
-        if let Some(properties) = properties
-            && !(Properties {
-                rest: Some(properties),
-            })
-            .all(|property| property.is_well_formed())
-        {
-            return None;
-        }
-        Some(Self {
-            key,
-            value,
-            properties: properties.map(bytes::trim).unwrap_or_default(),
-            raw,
-        })
-    }
-
     /// The properties in order.
     ///
     /// ```
@@ -79,12 +56,6 @@ pub struct Property<'a> {
     pub value: Option<&'a [u8]>,
 }
 
-impl Property<'_> {
-    fn is_well_formed(&self) -> bool {
-        super::is_key(self.key) && self.value.is_none_or(super::is_value)
-    }
-}
-
 /// Iterator over the properties of a member.
 #[derive(Clone, Debug)]
 pub struct Properties<'a> {
@@ -114,12 +85,12 @@ pub(super) enum Piece<'a> {
 /// Iterator over one line; empty pieces are passed over.
 #[derive(Clone)]
 pub(super) struct Pieces<'a> {
-    rest: Option<&'a [u8]>,
+    rest: &'a [u8],
 }
 
 impl<'a> Pieces<'a> {
     pub(super) const fn new(line: &'a [u8]) -> Self {
-        Self { rest: Some(line) }
+        Self { rest: line }
     }
 }
 
@@ -129,12 +100,73 @@ impl<'a> Iterator for Pieces<'a> {
     #[inline]
     fn next(&mut self) -> Option<Piece<'a>> {
         loop {
-            let (piece, rest) = bytes::cut(self.rest?, b',');
-            self.rest = rest;
-            let raw = bytes::trim(piece);
-            if !raw.is_empty() {
-                return Some(BaggageMember::parse(raw).map_or(Piece::Malformed, Piece::Member));
+            match bytes::trim_start(self.rest) {
+                [] => return None,
+                [b',', rest @ ..] => self.rest = rest,
+                from => return Some(self.piece(from)),
             }
         }
     }
+}
+
+impl<'a> Pieces<'a> {
+    /// The member at the start of `from`, read in one pass; `rest` moves behind its comma.
+    fn piece(&mut self, from: &'a [u8]) -> Piece<'a> {
+        let (member, after) = match member(from) {
+            (Some(member), after @ ([] | [b',', ..])) => (Piece::Member(member), after),
+            (_, after) => (Piece::Malformed, after),
+        };
+        self.rest = bytes::cut(after, b',').1.unwrap_or_default();
+        member
+    }
+}
+
+/// Reads a member as far as it is well formed, and returns what follows it. Neither part holds
+/// a comma, so a malformed member ends at the next one.
+fn member(from: &[u8]) -> (Option<BaggageMember<'_>>, &[u8]) {
+    let (key, Some(value), mut after) = pair(from) else {
+        return (None, from);
+    };
+    if key.is_empty() {
+        return (None, from);
+    }
+    let properties_at = from.len() - after.len() + 1;
+    while let [b';', property @ ..] = after {
+        let (key, _, behind) = pair(property);
+        if key.is_empty() {
+            return (None, property);
+        }
+        after = behind;
+    }
+    let raw = from.get(..from.len() - after.len()).unwrap_or_default();
+    let member = BaggageMember {
+        key,
+        value,
+        properties: bytes::trim(raw.get(properties_at..).unwrap_or_default()),
+        raw: bytes::trim_end(raw),
+    };
+    (Some(member), after)
+}
+
+/// Reads `OWS token OWS [ "=" OWS value OWS ]` and returns what follows it; a missing token is
+/// empty.
+#[inline]
+fn pair(from: &[u8]) -> (&[u8], Option<&[u8]>, &[u8]) {
+    let (key, after) = leading(from, bytes::TOKEN);
+    match after {
+        [b'=', after @ ..] => {
+            let (value, after) = leading(after, bytes::BAGGAGE_VALUE);
+            (key, Some(value), after)
+        }
+        _ => (key, None, after),
+    }
+}
+
+/// The characters of a class at the start, without white space around them, and the rest.
+#[inline]
+fn leading(from: &[u8], class: u8) -> (&[u8], &[u8]) {
+    let from = bytes::trim_start(from);
+    let len = bytes::span(from, class);
+    let (found, after) = from.split_at_checked(len).unwrap_or((from, &[]));
+    (found, bytes::trim_start(after))
 }

@@ -1,6 +1,6 @@
 //! Writing a list: own members to the front, foreign ones after them, within the limits.
 
-use super::{MAX_MEMBERS, Member, TraceState, is_own_key, is_value};
+use super::{Entry, MAX_MEMBERS, Member, TraceState, is_own_key, is_value};
 use crate::write::{Cursor, WriteError, Written};
 
 /// Members with more bytes than this are the first to go when a list is too long.
@@ -36,16 +36,20 @@ impl TraceState<'_> {
         if own_len > limit_bytes {
             return Err(WriteError::LimitTooSmall { needed: own_len });
         }
-        let mut kept = Kept::select(self.as_slice(), own, remove);
-        kept.truncate(self.as_slice(), own.len(), own_len, limit_bytes);
+        let mut kept = Kept::select(self.entries(), own, remove);
+        kept.truncate(self.entries(), own.len(), own_len, limit_bytes);
 
         let mut cursor = Cursor::new(out);
         for member in own {
-            push(&mut cursor, member);
+            separate(&mut cursor);
+            cursor.push(member.key);
+            cursor.push(b"=");
+            cursor.push(member.value);
         }
-        for (index, member) in self.as_slice().iter().enumerate() {
+        for (index, entry) in self.entries().iter().enumerate() {
             if kept.contains(index) {
-                push(&mut cursor, member);
+                separate(&mut cursor);
+                cursor.push(entry.raw);
             }
         }
         Ok(Written {
@@ -57,13 +61,10 @@ impl TraceState<'_> {
 }
 
 #[inline]
-fn push(cursor: &mut Cursor<'_>, member: &Member<'_>) {
+fn separate(cursor: &mut Cursor<'_>) {
     if cursor.len() > 0 {
         cursor.push(b",");
     }
-    cursor.push(member.key);
-    cursor.push(b"=");
-    cursor.push(member.value);
 }
 
 /// Checks the own members and returns the bytes they take.
@@ -97,19 +98,20 @@ struct Kept {
 }
 
 impl Kept {
-    fn select(foreign: &[Member<'_>], own: &[Member<'_>], remove: &[&[u8]]) -> Self {
+    fn select(foreign: &[Entry<'_>], own: &[Member<'_>], remove: &[&[u8]]) -> Self {
         let mut kept = Self {
             bits: 0,
             count: 0,
             dropped: 0,
             len: 0,
         };
-        for (index, member) in foreign.iter().enumerate() {
-            let replaced = own.iter().any(|own| own.key == member.key);
-            if !replaced && !remove.contains(&member.key) {
+        for (index, entry) in foreign.iter().enumerate() {
+            let key = entry.key();
+            let replaced = own.iter().any(|own| own.key == key);
+            if !replaced && !remove.contains(&key) {
                 kept.bits |= 1 << index;
                 kept.count += 1;
-                kept.len += member.len() + 1;
+                kept.len += entry.raw.len() + 1;
             }
         }
         kept
@@ -121,7 +123,7 @@ impl Kept {
 
     fn truncate(
         &mut self,
-        foreign: &[Member<'_>],
+        foreign: &[Entry<'_>],
         own_count: usize,
         own_len: usize,
         limit_bytes: usize,
@@ -132,40 +134,40 @@ impl Kept {
             _ => limit_bytes - own_len,
         };
         if self.len > budget {
-            self.drop_from_right(foreign, budget, |member| member.len() > LARGE_MEMBER_LEN);
+            self.drop_from_right(foreign, budget, |entry| entry.raw.len() > LARGE_MEMBER_LEN);
             self.drop_from_right(foreign, budget, |_| true);
         }
         let places = MAX_MEMBERS - own_count;
-        for (index, member) in foreign.iter().enumerate().rev() {
+        for (index, entry) in foreign.iter().enumerate().rev() {
             if self.count <= places {
                 break;
             }
             if self.contains(index) {
-                self.drop(index, member);
+                self.drop(index, entry);
             }
         }
     }
 
     fn drop_from_right(
         &mut self,
-        foreign: &[Member<'_>],
+        foreign: &[Entry<'_>],
         budget: usize,
-        may_drop: impl Fn(&Member<'_>) -> bool,
+        may_drop: impl Fn(&Entry<'_>) -> bool,
     ) {
-        for (index, member) in foreign.iter().enumerate().rev() {
+        for (index, entry) in foreign.iter().enumerate().rev() {
             if self.len <= budget {
                 return;
             }
-            if self.contains(index) && may_drop(member) {
-                self.drop(index, member);
+            if self.contains(index) && may_drop(entry) {
+                self.drop(index, entry);
             }
         }
     }
 
-    const fn drop(&mut self, index: usize, member: &Member<'_>) {
+    const fn drop(&mut self, index: usize, entry: &Entry<'_>) {
         self.bits &= !(1 << index);
         self.count -= 1;
-        self.len -= member.len() + 1;
+        self.len -= entry.raw.len() + 1;
         self.dropped += 1;
     }
 }
