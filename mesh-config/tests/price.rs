@@ -4,7 +4,8 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    clippy::indexing_slicing
+    clippy::indexing_slicing,
+    clippy::print_stdout
 )]
 
 use mesh_config::money::NanoUsd;
@@ -184,6 +185,41 @@ fn a_book_answers_with_the_table_in_force() {
         PriceBook::default().at(0),
         (&PriceTable::default(), InForce::Yes)
     );
+}
+
+#[test]
+fn a_fallback_prices_whenever_no_dated_table_is_in_force() {
+    let fallback = version("always", 7, Some(8));
+    let dated = [version("b", 30, Some(40)), version("a", 5, Some(10))];
+    let book = PriceBook::with_fallback(&fallback, &dated).unwrap();
+    for (at, expected) in [
+        (0, "always"),
+        (5, "a"),
+        (9, "a"),
+        (10, "always"),
+        (30, "b"),
+        (40, "always"),
+    ] {
+        let (table, in_force) = book.at(at);
+        assert_eq!(table.version(), expected, "at {at}");
+        assert_eq!(
+            in_force == InForce::Fallback,
+            expected == "always",
+            "at {at}"
+        );
+    }
+    assert_eq!(
+        book.tables().map(PriceTable::version).collect::<Vec<_>>(),
+        ["a", "b", "always"]
+    );
+    assert_eq!(book.version("always"), Some(book.at(0).0));
+    let alone = PriceBook::with_fallback(&fallback, &[]).unwrap();
+    assert_eq!(
+        (alone.at(99).0.version(), alone.at(99).1),
+        ("always", InForce::Yes)
+    );
+    let clash = PriceBook::with_fallback(&version("a", 0, None), &dated).unwrap_err();
+    assert_eq!(clash.to_string(), "two price tables have the version `a`");
 }
 
 #[test]
