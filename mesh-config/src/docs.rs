@@ -1,8 +1,19 @@
-//! Descriptions of the options: reference page and JSON Schema are generated from them.
+//! Descriptions of the options, and what is generated from them: the reference page and the JSON
+//! Schema. Both are the same bytes on every run.
+
+mod reference;
+mod schema;
+
+pub use reference::reference;
+pub use schema::schema;
+
+use crate::node::Node;
+use crate::policy::Policy;
+use crate::setting::Setting;
 
 /// What an option can hold.
 #[derive(Clone, Debug)]
-pub enum Shape {
+pub(crate) enum Shape {
     /// `true` or `false`.
     Boolean,
     /// A whole number from 0.
@@ -26,39 +37,66 @@ pub enum Shape {
     /// One of a few words, each with what it means.
     Choice(&'static [(&'static str, &'static str)]),
     /// A list.
-    List(Box<Shape>),
+    List(Box<Self>),
     /// A map from free keys.
-    Table(Box<Shape>),
+    Table(Box<Self>),
     /// A value that may be absent.
-    Optional(Box<Shape>),
+    Optional(Box<Self>),
     /// A section.
     Section(Section),
 }
 
 /// A section of options.
 #[derive(Clone, Debug)]
-pub struct Section {
-    /// The type's name.
-    pub name: &'static str,
+pub(crate) struct Section {
     /// What it is about.
-    pub doc: &'static str,
+    pub(crate) doc: &'static str,
     /// Its options.
-    pub fields: Vec<Field>,
+    pub(crate) fields: Vec<Field>,
 }
 
 /// An option.
 #[derive(Clone, Debug)]
-pub struct Field {
+pub(crate) struct Field {
     /// The key.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// Reference text.
-    pub doc: &'static str,
+    pub(crate) doc: &'static str,
     /// What it can hold.
-    pub shape: Shape,
-    /// The default.
-    pub default: crate::node::Node,
+    pub(crate) shape: Shape,
+    /// The default; of a section only what differs from the section's own defaults.
+    pub(crate) default: Node,
     /// Inclusive bounds.
-    pub bounds: Option<(f64, f64)>,
+    pub(crate) bounds: Option<(u64, u64)>,
     /// Whether it must be given.
-    pub required: bool,
+    pub(crate) required: bool,
+}
+
+impl Field {
+    /// The default where `outer` (the default of the section around it) says something else than
+    /// the section itself.
+    fn default_in<'a>(&'a self, outer: &'a Node) -> &'a Node {
+        outer.get(self.name).unwrap_or(&self.default)
+    }
+
+    /// The reference text on one line.
+    fn text(&self) -> String {
+        one_line(self.doc)
+    }
+}
+
+/// Doc comments as one line of text.
+fn one_line(doc: &str) -> String {
+    doc.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// The sections of the policy.
+fn root() -> Section {
+    match Policy::shape() {
+        Shape::Section(section) => section,
+        _ => Section {
+            doc: "",
+            fields: Vec::new(),
+        },
+    }
 }

@@ -349,3 +349,47 @@ pub(crate) fn write_string(text: &str, out: &mut String) {
     }
     out.push('"');
 }
+
+/// Writes `node` as JSON with two blanks of indentation per level and a final line break.
+#[cfg(feature = "docs")]
+pub(crate) fn write_pretty(node: &Node, out: &mut String) {
+    pretty(node, 0, out);
+    out.push('\n');
+}
+
+#[cfg(feature = "docs")]
+fn pretty(node: &Node, level: usize, out: &mut String) {
+    let line = |level: usize, out: &mut String| {
+        out.push('\n');
+        out.push_str(&"  ".repeat(level));
+    };
+    match &node.value {
+        Value::Map(entries) if !entries.is_empty() => {
+            out.push('{');
+            for (index, entry) in entries.iter().enumerate() {
+                if index > 0 {
+                    out.push(',');
+                }
+                line(level + 1, out);
+                write_string(&entry.key, out);
+                out.push_str(": ");
+                pretty(&entry.value, level + 1, out);
+            }
+            line(level, out);
+            out.push('}');
+        }
+        Value::List(items) if items.iter().any(|item| matches!(item.value, Value::Map(_))) => {
+            out.push('[');
+            for (index, item) in items.iter().enumerate() {
+                if index > 0 {
+                    out.push(',');
+                }
+                line(level + 1, out);
+                pretty(item, level + 1, out);
+            }
+            line(level, out);
+            out.push(']');
+        }
+        _ => write(node, out),
+    }
+}

@@ -1,39 +1,6 @@
 //! The condition language of the policy.
 //!
-//! It is a superset of the specification's conditions (`error = true`, `cost_usd > 0.01`,
-//! `data_tag = PII`). A condition is three-valued: what is not known yet is *unknown*, not false;
-//! `false and unknown` is false, `true or unknown` is true, everything else with an unknown part
-//! is unknown.
-//!
-//! # Grammar
-//!
-//! ```text
-//! condition  = and { "or" and }
-//! and        = not { "and" not }
-//! not        = "not" not | "(" condition ")" | test
-//! test       = attribute                                   true when it is `true`
-//!            | attribute "exists"                          true when the request has it
-//!            | attribute op value
-//!            | attribute [ "not" ] "in" ( "(" | "[" ) value { "," value } ( ")" | "]" )
-//! op         = "=" | "==" | "!=" | ">" | ">=" | "<" | "<=" | "^=" | "starts_with"
-//! attribute  = name | ( "request.header" | "baggage" | "resource" | "span" ) "[" string "]"
-//! value      = string | word
-//! string     = '"' { character | '\"' | '\\' | '\*' } '"'   or the same in single quotes
-//! word       = characters up to a blank or one of  ( ) [ ] , = ! < > ^ " '
-//! ```
-//!
-//! Keywords are lower case. `and` binds tighter than `or`, `not` tighter than both.
-//!
-//! * **Numbers** are plain decimals. Durations may carry `ns us ms s m h d` (a plain number is
-//!   milliseconds), sizes `B KiB MiB GiB KB MB GB`; costs are US dollars.
-//! * **Strings** may stand without quotes. With `=`, `!=` and `in` a `*` in a string stands for any
-//!   text (`url.path = "/users/*"`), `\*` in quotes for a star; `^=` compares the beginning and
-//!   knows no `*`. Letter case counts.
-//! * **Classes** are ordered: `data_tag >= SENSITIVE`.
-//! * **Absent** attributes meet no comparison; `!=` and `not in` are exactly `not =` and `not in`
-//!   and therefore hold.
-//! * **Names** are those of [`KNOWN`] with their aliases; any other name with a point in it, and
-//!   `span["name"]`, is an attribute of the application's spans, which only the collector sees.
+#![doc = include_str!("rule/language.md")]
 //!
 //! # Compiled form
 //!

@@ -58,7 +58,6 @@ macro_rules! section {
             #[cfg(feature = "docs")]
             fn shape() -> $crate::docs::Shape {
                 $crate::docs::Shape::Section($crate::docs::Section {
-                    name: stringify!($name),
                     doc: concat!($($doc, "\n",)*),
                     fields: vec![
                         $( $crate::docs::Field {
@@ -66,7 +65,7 @@ macro_rules! section {
                             doc: concat!($($field_doc, "\n",)*),
                             shape: <$kind as $crate::setting::Setting>::shape(),
                             default: $crate::setting::Setting::encode(&Self::default().$field),
-                            bounds: None $( .or(Some(($low as f64, $high as f64))) )?,
+                            bounds: None $( .or(Some(($low, $high))) )?,
                             required: false $( || $crate::section::section!(@is $required) )?,
                         } ),+
                     ],

@@ -26,7 +26,7 @@ section! {
     Alert {
         /// Name.
         name: String = String::new(), @required;
-        /// What is counted; see the grammar of alert queries.
+        /// What is counted; in the grammar of alert queries.
         query: AlertQuery = AlertQuery::OrphanedSpans, @required;
         /// The alert fires when the count within the window reaches this number.
         threshold: u64 = 1, @required;
@@ -120,16 +120,7 @@ impl Comparison {
     }
 }
 
-/// What an alert counts. Words are separated by blanks; letter case does not count in them.
-///
-/// ```text
-/// query = "traces without parent_id and not root"         spans whose parent never arrived
-///       | "spans without" NAME "attribute"
-///       | "trace depth" CMP NUMBER
-///       | AGGREGATE "(" NAME ")" "by trace_id" CMP NUMBER
-///       | "spans where" CONDITION
-/// CMP = ">" | ">=" | "<" | "<=" | "="      AGGREGATE = "sum" | "max" | "avg" | "count"
-/// ```
+/// What an alert counts, see [`AlertQuery::GRAMMAR`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum AlertQuery {
     /// Spans that name a parent which has not arrived.
@@ -163,6 +154,21 @@ pub enum AlertQuery {
 }
 
 impl AlertQuery {
+    /// The grammar of queries, as Markdown.
+    #[cfg(feature = "docs")]
+    pub const GRAMMAR: &'static str = "\
+Words are separated by blanks; their letter case does not count.
+
+```text
+query = \"traces without parent_id and not root\"         spans whose parent never arrived
+      | \"spans without\" NAME \"attribute\"
+      | \"trace depth\" CMP NUMBER
+      | AGGREGATE \"(\" NAME \")\" \"by trace_id\" CMP NUMBER
+      | \"spans where\" CONDITION
+CMP = \">\" | \">=\" | \"<\" | \"<=\" | \"=\"      AGGREGATE = \"sum\" | \"max\" | \"avg\" | \"count\"
+```
+";
+
     /// Reads a query; the error says what is wrong.
     pub fn parse(text: &str) -> Result<Self, String> {
         let lower = text.to_ascii_lowercase();

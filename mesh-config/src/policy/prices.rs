@@ -23,7 +23,11 @@ impl Cost {
             valid_from_unix_ns: 0,
             valid_until_unix_ns: None,
             default_base: self.default_usd,
-            operations: self.operations.iter().map(|(name, base)| (name.to_owned(), *base)).collect(),
+            operations: self
+                .operations
+                .iter()
+                .map(|(name, base)| (name.to_owned(), *base))
+                .collect(),
             duration_ppm_per_100ms: ppm(self.duration_factor_per_100ms),
             size_ppm_per_mib: ppm(self.size_factor_per_mib),
             tokens: self.llm.iter().map(compiled).collect(),
