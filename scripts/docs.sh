@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Writes the generated pages; the tests compare them with what is committed.
+set -euo pipefail
+. "$(dirname "$0")/environment.sh"
+cd "$ROOT"
+export TRACEMETER_WRITE_DOCS=1
+cargo test --locked -q -p filter-core --test metrics_page
+cargo run --locked -q -p mesh-config -- docs >docs/config-reference.md.new
+mv docs/config-reference.md.new docs/config-reference.md
+cargo run --locked -q -p mesh-config -- schema >docs/tracemeter.schema.json.new
+mv docs/tracemeter.schema.json.new docs/tracemeter.schema.json
