@@ -17,7 +17,7 @@ mod write;
 
 use core::fmt;
 
-pub use self::member::{BaggageMember, Properties, Property};
+pub use self::member::{BaggageMember, Members, Properties, Property};
 use self::member::{Piece, Pieces};
 pub use self::percent::{percent_decode, percent_encode};
 use crate::bytes;
@@ -106,15 +106,9 @@ impl<'a> Baggage<'a> {
 
     /// The well-formed members in order.
     #[inline]
-    pub fn iter(&self) -> impl Iterator<Item = BaggageMember<'a>> + Clone + '_ {
-        let lines = self.lines.get(..self.line_count).unwrap_or_default();
-        lines
-            .iter()
-            .flat_map(|line| Pieces::new(line))
-            .filter_map(|piece| match piece {
-                Piece::Member(member) => Some(member),
-                Piece::Malformed => None,
-            })
+    #[must_use]
+    pub fn iter(&self) -> Members<'_, 'a> {
+        Members::new(self.lines.get(..self.line_count).unwrap_or_default())
     }
 
     /// The first member with this key; keys are case-sensitive.

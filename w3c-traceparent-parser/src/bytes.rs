@@ -88,6 +88,53 @@ pub(crate) fn span(bytes: &[u8], class: u8) -> usize {
         .unwrap_or(bytes.len())
 }
 
+/// Number of leading bytes that may stand in a `tracestate` value.
+#[inline]
+pub(crate) fn span_state_value(bytes: &[u8]) -> usize {
+    span_words(bytes, STATE_VALUE, |low| {
+        below(low, 0x20) | equal(low, 0x7f) | equal(low, b',') | equal(low, b'=')
+    })
+}
+
+/// Number of leading bytes that may stand in a baggage value.
+#[inline]
+pub(crate) fn span_baggage_value(bytes: &[u8]) -> usize {
+    span_words(bytes, BAGGAGE_VALUE, |low| {
+        let symbols = equal(low, b'"') | equal(low, b',') | equal(low, b';') | equal(low, b'\\');
+        below(low, 0x21) | equal(low, 0x7f) | symbols
+    })
+}
+
+const ONES: u64 = 0x0101_0101_0101_0101;
+const HIGH_BITS: u64 = 0x80 * ONES;
+
+/// Values are most of what is read, so they are tested eight bytes at a time: `outside` gets
+/// lanes of seven bits and sets the high bit of those that do not belong to the class.
+#[inline(always)]
+fn span_words(bytes: &[u8], class: u8, outside: impl Fn(u64) -> u64) -> usize {
+    let (words, tail) = bytes.as_chunks::<8>();
+    for (index, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let found = (word | outside(word & !HIGH_BITS)) & HIGH_BITS;
+        if found != 0 {
+            return index * 8 + found.trailing_zeros() as usize / 8;
+        }
+    }
+    words.len() * 8 + span(tail, class)
+}
+
+/// Sets the high bit of lanes below the limit. The addition cannot leave a lane of seven bits.
+#[inline(always)]
+const fn below(low: u64, limit: u8) -> u64 {
+    !low.wrapping_add((0x80 - limit as u64) * ONES)
+}
+
+/// Sets the high bit of lanes equal to the byte.
+#[inline(always)]
+const fn equal(low: u64, byte: u8) -> u64 {
+    below(low ^ (byte as u64 * ONES), 1)
+}
+
 /// Whether all bytes belong to the class (true for none).
 #[inline]
 pub(crate) fn all(bytes: &[u8], class: u8) -> bool {
@@ -137,5 +184,30 @@ pub(crate) fn cut(bytes: &[u8], separator: u8) -> (&[u8], Option<&[u8]>) {
     match at.and_then(|at| bytes.split_at_checked(at)) {
         Some((head, [_, tail @ ..])) => (head, Some(tail)),
         _ => (bytes, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn eight_bytes_at_a_time_are_judged_like_single_ones() {
+        for at in 0..19 {
+            for byte in 0..=255u8 {
+                let mut text = [b'x'; 19];
+                text[at] = byte;
+                assert_eq!(
+                    span_state_value(&text),
+                    span(&text, STATE_VALUE),
+                    "{byte:#x}"
+                );
+                assert_eq!(
+                    span_baggage_value(&text),
+                    span(&text, BAGGAGE_VALUE),
+                    "{byte:#x}"
+                );
+            }
+        }
     }
 }

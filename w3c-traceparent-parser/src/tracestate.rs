@@ -239,7 +239,7 @@ fn parse_member<'a>(
     }
 
     let value_at = key_len + 1;
-    let value_len = bytes::span(value_part, bytes::STATE_VALUE);
+    let value_len = bytes::span_state_value(value_part);
     let (spaced, tail) = value_part
         .split_at_checked(value_len)
         .unwrap_or((value_part, &[]));

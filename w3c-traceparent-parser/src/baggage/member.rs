@@ -76,6 +76,43 @@ impl<'a> Iterator for Properties<'a> {
     }
 }
 
+/// Iterator over the well-formed members of all lines.
+#[derive(Clone)]
+pub struct Members<'b, 'a> {
+    lines: core::slice::Iter<'b, &'a [u8]>,
+    pieces: Pieces<'a>,
+}
+
+impl<'b, 'a> Members<'b, 'a> {
+    pub(super) fn new(lines: &'b [&'a [u8]]) -> Self {
+        Self {
+            lines: lines.iter(),
+            pieces: Pieces::new(b""),
+        }
+    }
+}
+
+impl<'a> Iterator for Members<'_, 'a> {
+    type Item = BaggageMember<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<BaggageMember<'a>> {
+        loop {
+            match self.pieces.next() {
+                Some(Piece::Member(member)) => return Some(member),
+                Some(Piece::Malformed) => {}
+                None => self.pieces = Pieces::new(self.lines.next()?),
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Members<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.clone()).finish()
+    }
+}
+
 /// What stands between two commas.
 pub(super) enum Piece<'a> {
     Member(BaggageMember<'a>),
@@ -152,21 +189,21 @@ fn member(from: &[u8]) -> (Option<BaggageMember<'_>>, &[u8]) {
 /// empty.
 #[inline]
 fn pair(from: &[u8]) -> (&[u8], Option<&[u8]>, &[u8]) {
-    let (key, after) = leading(from, bytes::TOKEN);
+    let from = bytes::trim_start(from);
+    let (key, after) = take(from, bytes::span(from, bytes::TOKEN));
     match after {
         [b'=', after @ ..] => {
-            let (value, after) = leading(after, bytes::BAGGAGE_VALUE);
+            let from = bytes::trim_start(after);
+            let (value, after) = take(from, bytes::span_baggage_value(from));
             (key, Some(value), after)
         }
         _ => (key, None, after),
     }
 }
 
-/// The characters of a class at the start, without white space around them, and the rest.
+/// The first bytes, and what follows them without leading white space.
 #[inline]
-fn leading(from: &[u8], class: u8) -> (&[u8], &[u8]) {
-    let from = bytes::trim_start(from);
-    let len = bytes::span(from, class);
+fn take(from: &[u8], len: usize) -> (&[u8], &[u8]) {
     let (found, after) = from.split_at_checked(len).unwrap_or((from, &[]));
     (found, bytes::trim_start(after))
 }
