@@ -93,7 +93,13 @@ impl<'a> Incoming<'a> {
         let baggage = Baggage::parse_lines(headers.all("baggage"));
         counters.add(Counter::InvalidBaggage, baggage.malformed() as u64);
         let ot = state.get(OT_KEY.as_bytes()).unwrap_or_default();
-        Self { parent, state, state_invalid, baggage, ot }
+        Self {
+            parent,
+            state,
+            state_invalid,
+            baggage,
+            ot,
+        }
     }
 
     /// Whether any member of ours came in.
@@ -121,7 +127,9 @@ impl<'a> Incoming<'a> {
         let candidates = [
             self.state.get(COST_KEY.as_bytes()),
             self.compact(b'c'),
-            self.baggage.get(COST_KEY.as_bytes()).map(|member| member.value),
+            self.baggage
+                .get(COST_KEY.as_bytes())
+                .map(|member| member.value),
         ];
         for value in candidates.into_iter().flatten() {
             match NanoUsd::parse_decimal(value) {
@@ -139,7 +147,9 @@ impl<'a> Incoming<'a> {
         let candidates = [
             self.state.get(TAG_KEY.as_bytes()),
             self.compact(b'd'),
-            self.baggage.get(TAG_KEY.as_bytes()).map(|member| member.value),
+            self.baggage
+                .get(TAG_KEY.as_bytes())
+                .map(|member| member.value),
         ];
         let tags = candidates.into_iter().flatten().map(|value| {
             DataTag::parse(value).unwrap_or_else(|| {
@@ -153,7 +163,9 @@ impl<'a> Incoming<'a> {
     /// The trace's randomness: a valid `rv`, else the low 56 bits of the trace id.
     #[must_use]
     pub fn randomness(&self, trace_id: TraceId) -> Randomness {
-        OtState::parse(self.ot).randomness().unwrap_or_else(|| Randomness::from_trace_id(trace_id))
+        OtState::parse(self.ot)
+            .randomness()
+            .unwrap_or_else(|| Randomness::from_trace_id(trace_id))
     }
 
     /// The incoming threshold claim.
@@ -252,12 +264,18 @@ impl Writer {
         let mut compact = [0; 64];
         let compact = compact_value(cost, tag, &mut compact);
 
-        let absent = Member { key: b"", value: b"" };
+        let absent = Member {
+            key: b"",
+            value: b"",
+        };
         let mut own = [absent; 3];
         let mut count = 0;
         let mut push = |key: &'static str, value| {
             if let Some(slot) = own.get_mut(count) {
-                *slot = Member { key: key.as_bytes(), value };
+                *slot = Member {
+                    key: key.as_bytes(),
+                    value,
+                };
                 count += 1;
             }
         };
@@ -281,11 +299,21 @@ impl Writer {
             COST_KEY.as_bytes(),
             TAG_KEY.as_bytes(),
             COMPACT_KEY.as_bytes(),
-            if matches!(ot, Ot::Changed(_)) { OT_KEY.as_bytes() } else { b"" },
+            if matches!(ot, Ot::Changed(_)) {
+                OT_KEY.as_bytes()
+            } else {
+                b""
+            },
         ];
-        let remove = if matches!(ot, Ot::Changed(_)) { &remove[..] } else { &remove[..3] };
+        let remove = if matches!(ot, Ot::Changed(_)) {
+            &remove[..]
+        } else {
+            &remove[..3]
+        };
         let limit = self.settings.state_limit_bytes;
-        let written = incoming.state.write_with(own, remove, limit, &mut self.state);
+        let written = incoming
+            .state
+            .write_with(own, remove, limit, &mut self.state);
         self.state_len = match written {
             Ok(written) => {
                 counters.add(Counter::TracestateTruncated, written.dropped as u64);
@@ -313,7 +341,9 @@ impl Writer {
         };
         let remove = [COST_KEY.as_bytes(), TAG_KEY.as_bytes()];
         let (members, bytes) = (baggage::MAX_MEMBERS, self.settings.baggage_limit_bytes);
-        let written = incoming.baggage.write_with(own, &remove, members, bytes, &mut self.baggage);
+        let written = incoming
+            .baggage
+            .write_with(own, &remove, members, bytes, &mut self.baggage);
         self.baggage_len = match written {
             Ok(written) => {
                 counters.add(Counter::BaggageTruncated, written.dropped as u64);

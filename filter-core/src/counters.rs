@@ -113,7 +113,10 @@ pub struct Counters {
 
 impl Default for Counters {
     fn default() -> Self {
-        Self { own: [0; Counter::ALL.len()], reasons: [0; Reason::ALL.len()] }
+        Self {
+            own: [0; Counter::ALL.len()],
+            reasons: [0; Reason::ALL.len()],
+        }
     }
 }
 

@@ -39,9 +39,11 @@ pub struct Decision {
 pub fn decide(parent: Parent, randomness: Randomness, local: Option<Threshold>) -> Decision {
     let local = local.filter(|threshold| threshold.keeps(randomness));
     match parent {
-        Parent::Unknown | Parent::Unsampled => {
-            Decision { keep: local.is_some(), by_parent: false, threshold: local }
-        }
+        Parent::Unknown | Parent::Unsampled => Decision {
+            keep: local.is_some(),
+            by_parent: false,
+            threshold: local,
+        },
         Parent::Sampled(claimed) => {
             let consistent = claimed.filter(|threshold| threshold.keeps(randomness));
             let threshold = match (consistent, local) {
@@ -49,7 +51,11 @@ pub fn decide(parent: Parent, randomness: Randomness, local: Option<Threshold>) 
                 (Some(theirs), None) => Some(theirs),
                 (None, _) => None,
             };
-            Decision { keep: true, by_parent: local.is_none(), threshold }
+            Decision {
+                keep: true,
+                by_parent: local.is_none(),
+                threshold,
+            }
         }
     }
 }
@@ -82,23 +88,69 @@ mod tests {
             (Parent::Unknown, high, Some(half), true, false, Some(half)),
             (Parent::Unknown, low, Some(half), false, false, None),
             (Parent::Unknown, high, None, false, false, None),
-            (Parent::Unsampled, high, Some(tenth), true, false, Some(tenth)),
+            (
+                Parent::Unsampled,
+                high,
+                Some(tenth),
+                true,
+                false,
+                Some(tenth),
+            ),
             (Parent::Unsampled, low, Some(tenth), false, false, None),
             // th kept: the parent's probability is the larger one
-            (Parent::Sampled(Some(half)), high, Some(tenth), true, false, Some(half)),
+            (
+                Parent::Sampled(Some(half)),
+                high,
+                Some(tenth),
+                true,
+                false,
+                Some(half),
+            ),
             // th lowered: the local probability is the larger one
-            (Parent::Sampled(Some(tenth)), high, Some(half), true, false, Some(half)),
-            (Parent::Sampled(Some(tenth)), high, Some(always), true, false, Some(always)),
+            (
+                Parent::Sampled(Some(tenth)),
+                high,
+                Some(half),
+                true,
+                false,
+                Some(half),
+            ),
+            (
+                Parent::Sampled(Some(tenth)),
+                high,
+                Some(always),
+                true,
+                false,
+                Some(always),
+            ),
             // th kept though the local rate would drop
-            (Parent::Sampled(Some(always)), low, Some(half), true, true, Some(always)),
+            (
+                Parent::Sampled(Some(always)),
+                low,
+                Some(half),
+                true,
+                true,
+                Some(always),
+            ),
             // th erased: the flag contradicts R >= T
-            (Parent::Sampled(Some(half)), low, Some(always), true, false, None),
+            (
+                Parent::Sampled(Some(half)),
+                low,
+                Some(always),
+                true,
+                false,
+                None,
+            ),
             (Parent::Sampled(Some(half)), low, None, true, true, None),
             // kept at an unknown rate: no th
             (Parent::Sampled(None), high, Some(half), true, false, None),
         ];
         for (index, (parent, r, local, keep, by_parent, th)) in table.into_iter().enumerate() {
-            let wanted = Decision { keep, by_parent, threshold: th };
+            let wanted = Decision {
+                keep,
+                by_parent,
+                threshold: th,
+            };
             assert_eq!(decide(parent, r, local), wanted, "row {index}");
         }
     }

@@ -81,8 +81,13 @@ impl Engine {
     #[must_use]
     pub fn new(policy: &Policy, node: &Node, instance: &str) -> Self {
         let service = &policy.service;
-        let identity =
-            Identity::new(&service.name, &service.namespace, &service.environment, node, instance);
+        let identity = Identity::new(
+            &service.name,
+            &service.namespace,
+            &service.environment,
+            node,
+            instance,
+        );
         let settings = Settings::new(policy, &identity);
         let attributes: Vec<(&str, &str)> = identity.attributes().collect();
         let sampling = &policy.sampling;
@@ -108,7 +113,8 @@ impl Engine {
         self.counters.absorb(&mut previous_counters);
         self.draining.extend(previous.draining);
         self.draining.push(previous.exporter);
-        self.draining.retain(|exporter| exporter.buffered_bytes() > 0);
+        self.draining
+            .retain(|exporter| exporter.buffered_bytes() > 0);
     }
 
     /// Whether the listener's direction has to be read for each request: neither the policy nor
@@ -143,14 +149,19 @@ impl Engine {
                 tracestate: edit(self.writer.tracestate(), state.had_tracestate),
                 baggage,
             },
-            None => HeaderEdits { traceparent: None, tracestate: Edit::Keep, baggage },
+            None => HeaderEdits {
+                traceparent: None,
+                tracestate: Edit::Keep,
+                baggage,
+            },
         }
     }
 
     /// Beats the heart; call once per tick.
     pub fn tick(&mut self, _now_unix_nanos: u64) {
         self.counters.bump(Counter::Heartbeat);
-        self.draining.retain(|exporter| exporter.buffered_bytes() > 0);
+        self.draining
+            .retain(|exporter| exporter.buffered_bytes() > 0);
     }
 
     /// The next export request, until `None`. Earlier policies' spans go first.

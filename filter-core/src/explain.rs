@@ -22,9 +22,15 @@ pub(crate) fn line(
         ParentContext::Invalid(reason) => format!("invalid({reason})"),
         ParentContext::Valid(_) => "valid".to_owned(),
     };
-    let tracestate = if incoming.state_invalid { "invalid".to_owned() } else { incoming.state.len().to_string() };
+    let tracestate = if incoming.state_invalid {
+        "invalid".to_owned()
+    } else {
+        incoming.state.len().to_string()
+    };
     let head = &state.head;
-    let rule = head.rule.map_or(String::new(), |rule| format!("; rule={rule}"));
+    let rule = head
+        .rule
+        .map_or(String::new(), |rule| format!("; rule={rule}"));
     format!(
         "trace_id={}; span_id={}; direction={}; traceparent={context}; tracestate_members={tracestate}; \
          baggage_malformed={}; sampled={}; reason={}{rule}; p={}; T={}; T_written={}; R={:014x}; \
@@ -44,7 +50,9 @@ pub(crate) fn line(
 }
 
 fn threshold_text(threshold: Option<Threshold>) -> String {
-    let Some(threshold) = threshold else { return "none".to_owned() };
+    let Some(threshold) = threshold else {
+        return "none".to_owned();
+    };
     let mut hex = [0; 14];
     let length = threshold.write_hex(&mut hex);
     String::from_utf8_lossy(hex.get(..length).unwrap_or_default()).into_owned()

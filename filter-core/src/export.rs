@@ -166,8 +166,12 @@ impl Exporter {
 
     fn seal(&mut self) {
         // The next batch will be about as large: reserving that at once avoids regrowing.
-        let next = Batch { spans: Vec::with_capacity(self.open.spans.len()), ..Batch::default() };
-        self.sealed.push_back(std::mem::replace(&mut self.open, next));
+        let next = Batch {
+            spans: Vec::with_capacity(self.open.spans.len()),
+            ..Batch::default()
+        };
+        self.sealed
+            .push_back(std::mem::replace(&mut self.open, next));
     }
 
     fn enforce_limit(&mut self, counters: &mut Counters) {
@@ -186,11 +190,16 @@ impl Exporter {
     /// requests in flight bounds the loop.
     pub fn poll(&mut self, now_nanos: u64, counters: &mut Counters) -> Option<Dispatch> {
         self.recover_lost(now_nanos, counters);
-        let window = if self.failures > 0 { 1 } else { self.settings.max_in_flight };
+        let window = if self.failures > 0 {
+            1
+        } else {
+            self.settings.max_in_flight
+        };
         if now_nanos < self.not_before_nanos || self.in_flight.len() >= window {
             return None;
         }
-        let lingered = now_nanos.saturating_sub(self.open.first_at_nanos) >= self.settings.linger_nanos;
+        let lingered =
+            now_nanos.saturating_sub(self.open.first_at_nanos) >= self.settings.linger_nanos;
         if self.sealed.is_empty() && self.open.count > 0 && lingered {
             self.seal();
         }
@@ -198,16 +207,34 @@ impl Exporter {
         let id = self.next_id;
         self.next_id = self.next_id.wrapping_add(1);
         let body = self.envelope.wrap(&batch.spans);
-        self.in_flight.push(InFlight { id, sent_at_nanos: now_nanos, batch });
+        self.in_flight.push(InFlight {
+            id,
+            sent_at_nanos: now_nanos,
+            batch,
+        });
         counters.bump(Counter::ExportRequests);
         Some(Dispatch { id, body })
     }
 
     fn recover_lost(&mut self, now_nanos: u64, counters: &mut Counters) {
-        let patience = self.settings.timeout_nanos.saturating_add(LOST_CALL_GRACE_NANOS);
+        let patience = self
+            .settings
+            .timeout_nanos
+            .saturating_add(LOST_CALL_GRACE_NANOS);
         let lost = |call: &InFlight| now_nanos.saturating_sub(call.sent_at_nanos) > patience;
-        while let Some(id) = self.in_flight.iter().find(|call| lost(call)).map(|call| call.id) {
-            self.on_outcome(id, Outcome::Retry { after_nanos: None }, now_nanos, 0, counters);
+        while let Some(id) = self
+            .in_flight
+            .iter()
+            .find(|call| lost(call))
+            .map(|call| call.id)
+        {
+            self.on_outcome(
+                id,
+                Outcome::Retry { after_nanos: None },
+                now_nanos,
+                0,
+                counters,
+            );
         }
     }
 
@@ -221,7 +248,9 @@ impl Exporter {
         entropy: u64,
         counters: &mut Counters,
     ) {
-        let Some(index) = self.in_flight.iter().position(|call| call.id == id) else { return };
+        let Some(index) = self.in_flight.iter().position(|call| call.id == id) else {
+            return;
+        };
         let batch = self.in_flight.swap_remove(index).batch;
         match outcome {
             Outcome::Accepted => {

@@ -65,15 +65,22 @@ impl Facts {
     }
 
     fn push(&mut self, value: &[u8]) -> Piece {
-        let cut = value.get(..value.len().min(MAX_VALUE_BYTES)).unwrap_or_default();
-        let piece = Piece { start: self.buffer.len() as u32, len: cut.len() as u32 };
+        let cut = value
+            .get(..value.len().min(MAX_VALUE_BYTES))
+            .unwrap_or_default();
+        let piece = Piece {
+            start: self.buffer.len() as u32,
+            len: cut.len() as u32,
+        };
         self.buffer.extend_from_slice(cut);
         piece
     }
 
     fn piece(&self, piece: Piece) -> &[u8] {
         let start = piece.start as usize;
-        self.buffer.get(start..start + piece.len as usize).unwrap_or_default()
+        self.buffer
+            .get(start..start + piece.len as usize)
+            .unwrap_or_default()
     }
 
     /// `:method`
@@ -156,26 +163,51 @@ mod tests {
     use crate::headers::Line;
 
     fn facts(pairs: &[(&str, &str)]) -> Facts {
-        let lines: Vec<Line> =
-            pairs.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect();
+        let lines: Vec<Line> = pairs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec()))
+            .collect();
         let headers = RequestHeaders::new(&lines);
-        Facts::copy(&headers, [headers.first("x-a"), headers.first("x-b")].into_iter())
+        Facts::copy(
+            &headers,
+            [headers.first("x-a"), headers.first("x-b")].into_iter(),
+        )
     }
 
     #[test]
     fn values_survive_their_header_map() {
-        let facts = facts(&[(":method", "GET"), (":path", "/a?b"), (":authority", "h:1"), ("x-b", "v")]);
-        assert_eq!((facts.method(), facts.path(), facts.authority()), (&b"GET"[..], &b"/a"[..], &b"h:1"[..]));
-        assert_eq!((facts.kept(0), facts.kept(1), facts.kept(2)), (None, Some(&b"v"[..]), None));
+        let facts = facts(&[
+            (":method", "GET"),
+            (":path", "/a?b"),
+            (":authority", "h:1"),
+            ("x-b", "v"),
+        ]);
+        assert_eq!(
+            (facts.method(), facts.path(), facts.authority()),
+            (&b"GET"[..], &b"/a"[..], &b"h:1"[..])
+        );
+        assert_eq!(
+            (facts.kept(0), facts.kept(1), facts.kept(2)),
+            (None, Some(&b"v"[..]), None)
+        );
     }
 
     #[test]
     fn a_grpc_path_splits_at_its_last_slash() {
-        let grpc = facts(&[(":path", "/shop.v1.Pay/Charge"), ("content-type", "application/grpc")]);
+        let grpc = facts(&[
+            (":path", "/shop.v1.Pay/Charge"),
+            ("content-type", "application/grpc"),
+        ]);
         assert_eq!(grpc.rpc_service(), Some(&b"shop.v1.Pay"[..]));
         assert_eq!(grpc.rpc_method(), Some(&b"Charge"[..]));
-        assert_eq!(facts(&[(":path", "/shop.v1.Pay/Charge")]).rpc_service(), None);
-        assert_eq!(facts(&[(":path", "x"), ("content-type", "application/grpc")]).rpc_method(), None);
+        assert_eq!(
+            facts(&[(":path", "/shop.v1.Pay/Charge")]).rpc_service(),
+            None
+        );
+        assert_eq!(
+            facts(&[(":path", "x"), ("content-type", "application/grpc")]).rpc_method(),
+            None
+        );
     }
 
     #[test]

@@ -80,8 +80,12 @@ impl<'a> RequestHeaders<'a> {
     /// The path without its query, and not beyond `?` or `#`.
     #[must_use]
     pub fn path(&self) -> &'a [u8] {
-        let end = self.target.iter().position(|byte| matches!(byte, b'?' | b'#'));
-        end.and_then(|end| self.target.get(..end)).unwrap_or(self.target)
+        let end = self
+            .target
+            .iter()
+            .position(|byte| matches!(byte, b'?' | b'#'));
+        end.and_then(|end| self.target.get(..end))
+            .unwrap_or(self.target)
     }
 
     /// The query without its question mark.
@@ -112,10 +116,15 @@ impl<'a> RequestHeaders<'a> {
 /// The host part of `host[:port]`.
 #[must_use]
 pub fn host_of(authority: &[u8]) -> &[u8] {
-    let after_bracket = authority.iter().rposition(|byte| *byte == b']').unwrap_or(0);
+    let after_bracket = authority
+        .iter()
+        .rposition(|byte| *byte == b']')
+        .unwrap_or(0);
     let colon = authority.iter().rposition(|byte| *byte == b':');
     match colon {
-        Some(at) if at > after_bracket || after_bracket == 0 => authority.get(..at).unwrap_or(authority),
+        Some(at) if at > after_bracket || after_bracket == 0 => {
+            authority.get(..at).unwrap_or(authority)
+        }
         _ => authority,
     }
 }
@@ -136,15 +145,29 @@ mod tests {
     use super::*;
 
     fn lines(pairs: &[(&str, &[u8])]) -> Vec<Line> {
-        pairs.iter().map(|(name, value)| ((*name).to_owned(), value.to_vec())).collect()
+        pairs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), value.to_vec()))
+            .collect()
     }
 
     #[test]
     fn repeated_lines_keep_their_order_and_repeated_traceparents_are_counted() {
-        let lines = lines(&[("tracestate", b"a=1"), ("traceparent", b"x"), ("tracestate", b"b=2"), ("traceparent", b"y")]);
+        let lines = lines(&[
+            ("tracestate", b"a=1"),
+            ("traceparent", b"x"),
+            ("tracestate", b"b=2"),
+            ("traceparent", b"y"),
+        ]);
         let headers = RequestHeaders::new(&lines);
-        assert_eq!(headers.all("tracestate").collect::<Vec<_>>(), [b"a=1", b"b=2"]);
-        assert_eq!((headers.traceparent, headers.traceparent_lines), (Some(b"x".as_slice()), 2));
+        assert_eq!(
+            headers.all("tracestate").collect::<Vec<_>>(),
+            [b"a=1", b"b=2"]
+        );
+        assert_eq!(
+            (headers.traceparent, headers.traceparent_lines),
+            (Some(b"x".as_slice()), 2)
+        );
     }
 
     #[test]
@@ -176,7 +199,12 @@ mod tests {
 
     #[test]
     fn a_content_length_that_is_no_number_is_ignored() {
-        for (value, wanted) in [("12", Some(12)), ("-1", None), ("99999999999999999999", None), ("", None)] {
+        for (value, wanted) in [
+            ("12", Some(12)),
+            ("-1", None),
+            ("99999999999999999999", None),
+            ("", None),
+        ] {
             let lines = lines(&[("content-length", value.as_bytes())]);
             assert_eq!(RequestHeaders::new(&lines).content_length, wanted);
         }

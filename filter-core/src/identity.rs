@@ -54,7 +54,13 @@ impl Identity {
     /// Combines the policy's names (empty = not set) with the node's. `instance` tells two
     /// workers or generations of one proxy apart.
     #[must_use]
-    pub fn new(service: &str, namespace: &str, environment: &str, node: &Node, instance: &str) -> Self {
+    pub fn new(
+        service: &str,
+        namespace: &str,
+        environment: &str,
+        node: &Node,
+        instance: &str,
+    ) -> Self {
         let first = |candidates: &[&str]| {
             let found = candidates.iter().find(|candidate| !candidate.is_empty());
             found.map_or(String::new(), |found| (*found).to_owned())
@@ -80,21 +86,36 @@ impl Identity {
             ("cloud.region", node.region.clone()),
             ("telemetry.sdk.name", "tracemeter".to_owned()),
             ("telemetry.sdk.language", "rust".to_owned()),
-            ("telemetry.sdk.version", env!("CARGO_PKG_VERSION").to_owned()),
+            (
+                "telemetry.sdk.version",
+                env!("CARGO_PKG_VERSION").to_owned(),
+            ),
         ];
-        let attributes = all.into_iter().filter(|(_, value)| !value.is_empty()).collect();
-        Self { service, namespace, environment: environment.to_owned(), attributes }
+        let attributes = all
+            .into_iter()
+            .filter(|(_, value)| !value.is_empty())
+            .collect();
+        Self {
+            service,
+            namespace,
+            environment: environment.to_owned(),
+            attributes,
+        }
     }
 
     /// The value of one resource attribute.
     #[must_use]
     pub fn attribute(&self, key: &str) -> Option<&str> {
-        self.attributes().find(|(known, _)| *known == key).map(|(_, value)| value)
+        self.attributes()
+            .find(|(known, _)| *known == key)
+            .map(|(_, value)| value)
     }
 
     /// The resource attributes that are set.
     pub fn attributes(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        self.attributes.iter().map(|(key, value)| (*key, value.as_str()))
+        self.attributes
+            .iter()
+            .map(|(key, value)| (*key, value.as_str()))
     }
 }
 
@@ -104,18 +125,32 @@ mod tests {
 
     #[test]
     fn the_policy_wins_over_labels_and_labels_over_the_cluster() {
-        let node = Node { canonical_name: "pay".into(), cluster: "pay.shop".into(), ..Node::default() };
+        let node = Node {
+            canonical_name: "pay".into(),
+            cluster: "pay.shop".into(),
+            ..Node::default()
+        };
         assert_eq!(Identity::new("mine", "", "", &node, "i").service, "mine");
         assert_eq!(Identity::new("", "", "", &node, "i").service, "pay");
-        let plain = Node { cluster: "front".into(), ..Node::default() };
+        let plain = Node {
+            cluster: "front".into(),
+            ..Node::default()
+        };
         assert_eq!(Identity::new("", "", "", &plain, "i").service, "front");
-        assert_eq!(Identity::new("", "", "", &Node::default(), "i").service, UNKNOWN_SERVICE);
+        assert_eq!(
+            Identity::new("", "", "", &Node::default(), "i").service,
+            UNKNOWN_SERVICE
+        );
     }
 
     #[test]
     fn attributes_without_a_value_are_left_out() {
         let identity = Identity::new("a", "", "", &Node::default(), "i");
         assert!(identity.attributes().all(|(_, value)| !value.is_empty()));
-        assert!(identity.attributes().any(|(key, _)| key == "service.instance.id"));
+        assert!(
+            identity
+                .attributes()
+                .any(|(key, _)| key == "service.instance.id")
+        );
     }
 }

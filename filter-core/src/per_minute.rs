@@ -22,7 +22,12 @@ impl PerMinute {
     /// `allowance` per minute and route.
     #[must_use]
     pub fn new(allowance: u32, max_routes: usize) -> Self {
-        Self { allowance, max_routes, minute: 0, taken: BTreeMap::new() }
+        Self {
+            allowance,
+            max_routes,
+            minute: 0,
+            taken: BTreeMap::new(),
+        }
     }
 
     /// Whether the allowance of `route` is not used up in this minute; if so one is taken.
@@ -56,7 +61,10 @@ mod tests {
     #[test]
     fn each_route_has_its_allowance_per_minute() {
         let mut floor = PerMinute::new(2, 10);
-        assert_eq!([1, 2, 3].map(|now| floor.take(b"/a", now)), [true, true, false]);
+        assert_eq!(
+            [1, 2, 3].map(|now| floor.take(b"/a", now)),
+            [true, true, false]
+        );
         assert!(floor.take(b"/b", 4));
         assert!(floor.take(b"/a", MINUTE_NANOS));
     }

@@ -44,13 +44,21 @@ impl Routes {
     /// No route seen yet.
     #[must_use]
     pub fn new(settings: RouteSettings) -> Self {
-        Self { settings, seen: BTreeSet::new(), scratch: Vec::new() }
+        Self {
+            settings,
+            seen: BTreeSet::new(),
+            scratch: Vec::new(),
+        }
     }
 
     /// The route of a path (without query). gRPC paths are routes as they stand.
     pub fn find(&mut self, path: &[u8], grpc: bool) -> &[u8] {
         self.scratch.clear();
-        let template = self.settings.templates.iter().find(|template| fits(template, path));
+        let template = self
+            .settings
+            .templates
+            .iter()
+            .find(|template| fits(template, path));
         match template {
             Some(template) => self.scratch.extend_from_slice(template.as_bytes()),
             None if grpc || !self.settings.collapse_identifiers => {
@@ -70,7 +78,9 @@ impl Routes {
 }
 
 fn segments(path: &[u8]) -> impl Iterator<Item = &[u8]> {
-    path.strip_prefix(b"/").unwrap_or(path).split(|byte| *byte == b'/')
+    path.strip_prefix(b"/")
+        .unwrap_or(path)
+        .split(|byte| *byte == b'/')
 }
 
 /// Whether `path` has the shape of `template`: `{name}` stands for one segment, a last `*` for
@@ -100,17 +110,26 @@ fn collapse(path: &[u8], out: &mut Vec<u8>) {
             out.push(b'*');
             return;
         }
-        out.extend_from_slice(if is_identifier(segment) { b"{id}" } else { segment });
+        out.extend_from_slice(if is_identifier(segment) {
+            b"{id}"
+        } else {
+            segment
+        });
     }
 }
 
 fn is_identifier(segment: &[u8]) -> bool {
     let digits = segment.iter().filter(|byte| byte.is_ascii_digit()).count();
     if digits == 0 {
-        return segment.len() >= 2 * MIN_HEX_IDENTIFIER && segment.iter().all(u8::is_ascii_hexdigit);
+        return segment.len() >= 2 * MIN_HEX_IDENTIFIER
+            && segment.iter().all(u8::is_ascii_hexdigit);
     }
-    let hex = segment.iter().all(|byte| byte.is_ascii_hexdigit() || *byte == b'-');
-    let token = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~' | b'=');
+    let hex = segment
+        .iter()
+        .all(|byte| byte.is_ascii_hexdigit() || *byte == b'-');
+    let token = |byte: &u8| {
+        byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~' | b'=')
+    };
     digits == segment.len()
         || (hex && segment.len() >= MIN_HEX_IDENTIFIER)
         || (segment.len() >= MIN_MIXED_IDENTIFIER && segment.iter().all(token))
@@ -124,7 +143,10 @@ mod tests {
 
     fn routes(templates: &[&str], max_routes: usize) -> Routes {
         Routes::new(RouteSettings {
-            templates: templates.iter().map(|template| (*template).to_owned()).collect(),
+            templates: templates
+                .iter()
+                .map(|template| (*template).to_owned())
+                .collect(),
             collapse_identifiers: true,
             max_routes,
         })
@@ -144,7 +166,11 @@ mod tests {
             ("/t/eyJhbGciOiJIUzI1NiJ9xyz", "/t/{id}"),
             ("/users/", "/users/"),
         ] {
-            assert_eq!(routes.find(path.as_bytes(), false), wanted.as_bytes(), "{path}");
+            assert_eq!(
+                routes.find(path.as_bytes(), false),
+                wanted.as_bytes(),
+                "{path}"
+            );
         }
     }
 

@@ -42,9 +42,18 @@ impl Settings {
         let prices = policy.cost.price_book().unwrap_or_default();
         let (table, _) = prices.at(u64::MAX);
         let mappings = &policy.attributes.operation_type;
-        let operations = mappings.iter().map(|mapping| table.operation(&mapping.value)).collect();
+        let operations = mappings
+            .iter()
+            .map(|mapping| table.operation(&mapping.value))
+            .collect();
         let kept = kept_attributes(&sampler);
-        Self { policy: policy.clone(), sampler, prices, operations, kept }
+        Self {
+            policy: policy.clone(),
+            sampler,
+            prices,
+            operations,
+            kept,
+        }
     }
 
     pub(crate) fn boundary(&self, direction: Direction) -> Boundary {
@@ -74,7 +83,9 @@ impl Settings {
             ChargeSide::Server if !outbound => true,
             ChargeSide::Server => {
                 let listed = &self.policy.cost.unmetered_destinations;
-                listed.iter().any(|pattern| glob_ignore_case(pattern.as_bytes(), host))
+                listed
+                    .iter()
+                    .any(|pattern| glob_ignore_case(pattern.as_bytes(), host))
             }
         }
     }
@@ -86,15 +97,25 @@ impl Settings {
 
     /// The id and the name of the operation type of a mapping.
     pub(crate) fn operation(&self, mapping: Option<u16>) -> (OperationId, Option<&str>) {
-        let Some(index) = mapping.map(usize::from) else { return (OperationId::UNKNOWN, None) };
-        let id = self.operations.get(index).copied().unwrap_or(OperationId::UNKNOWN);
+        let Some(index) = mapping.map(usize::from) else {
+            return (OperationId::UNKNOWN, None);
+        };
+        let id = self
+            .operations
+            .get(index)
+            .copied()
+            .unwrap_or(OperationId::UNKNOWN);
         let mapping = self.policy.attributes.operation_type.get(index);
         (id, mapping.map(|mapping| mapping.value.as_str()))
     }
 
     /// The strictest class if data is unclassified, by the policy's `strict` option.
     pub(crate) fn default_tag(&self) -> DataTag {
-        if self.policy.classification.strict { DataTag::Sensitive } else { DataTag::ExportOk }
+        if self.policy.classification.strict {
+            DataTag::Sensitive
+        } else {
+            DataTag::ExportOk
+        }
     }
 
     pub(crate) fn writer(&self) -> WriterSettings {
@@ -148,7 +169,12 @@ impl Settings {
         headers: &RequestHeaders<'a>,
         incoming: &Incoming<'a>,
     ) -> Option<&'a [u8]> {
-        let baggage = |key: &str| incoming.baggage.get(key.as_bytes()).map(|member| member.value);
+        let baggage = |key: &str| {
+            incoming
+                .baggage
+                .get(key.as_bytes())
+                .map(|member| member.value)
+        };
         match attribute {
             Attribute::RequestHeader(name) => headers.first(name),
             Attribute::Baggage(key) => baggage(key),
@@ -177,5 +203,11 @@ fn kept_attributes(sampler: &Sampler) -> Vec<Attribute> {
                 | Attribute::UrlQuery
         )
     };
-    sampler.end_attributes().iter().filter(from_headers).take(MAX_KEPT).cloned().collect()
+    sampler
+        .end_attributes()
+        .iter()
+        .filter(from_headers)
+        .take(MAX_KEPT)
+        .cloned()
+        .collect()
 }

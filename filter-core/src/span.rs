@@ -63,7 +63,11 @@ fn kind(direction: Direction) -> SpanKind {
 }
 
 fn known_method(method: &[u8]) -> &[u8] {
-    if KNOWN_METHODS.contains(&method) { method } else { b"_OTHER" }
+    if KNOWN_METHODS.contains(&method) {
+        method
+    } else {
+        b"_OTHER"
+    }
 }
 
 fn span_name(state: &RequestState, name: &mut Vec<u8>) {
@@ -91,8 +95,14 @@ fn status(state: &RequestState, finished: &Finished<'_>) -> StatusCode {
         Some(400..=499) => client,
         _ => false,
     };
-    let by_grpc = end.grpc_status.is_some_and(|code| client && code != 0 || is_server_fault(code));
-    if by_http || by_grpc || end.reset() { StatusCode::Error } else { StatusCode::Unset }
+    let by_grpc = end
+        .grpc_status
+        .is_some_and(|code| client && code != 0 || is_server_fault(code));
+    if by_http || by_grpc || end.reset() {
+        StatusCode::Error
+    } else {
+        StatusCode::Unset
+    }
 }
 
 /// gRPC codes that a server span reports as its own error (RPC conventions: UNKNOWN,
@@ -113,7 +123,9 @@ fn request_attributes(span: &mut SpanWriter<'_>, state: &RequestState) {
         .text("url.scheme", facts.scheme())
         .text("server.address", host_of(facts.authority()));
     if let (Some(service), Some(method)) = (facts.rpc_service(), facts.rpc_method()) {
-        span.text("rpc.system", b"grpc").text("rpc.service", service).text("rpc.method", method);
+        span.text("rpc.system", b"grpc")
+            .text("rpc.service", service)
+            .text("rpc.method", method);
     }
 }
 
@@ -125,8 +137,14 @@ fn response_attributes(span: &mut SpanWriter<'_>, state: &RequestState, finished
     if let Some(code) = end.grpc_status {
         span.int("rpc.grpc.status_code", i64::from(code));
     }
-    span.int("http.request.body.size", i64::try_from(end.request_bytes).unwrap_or(i64::MAX));
-    span.int("http.response.body.size", i64::try_from(end.response_bytes).unwrap_or(i64::MAX));
+    span.int(
+        "http.request.body.size",
+        i64::try_from(end.request_bytes).unwrap_or(i64::MAX),
+    );
+    span.int(
+        "http.response.body.size",
+        i64::try_from(end.response_bytes).unwrap_or(i64::MAX),
+    );
     if status(state, finished) == StatusCode::Error || finished.error {
         let mut digits = [0; 5];
         span.text("error.type", error_type(end, &mut digits));
@@ -162,12 +180,19 @@ fn decimal(mut number: u32, digits: &mut [u8; 5]) -> &[u8] {
 }
 
 fn metering_attributes(span: &mut SpanWriter<'_>, state: &RequestState, finished: &Finished<'_>) {
-    let source: &[u8] = if state.charged { b"mesh_estimate" } else { b"charged_by_callee" };
+    let source: &[u8] = if state.charged {
+        b"mesh_estimate"
+    } else {
+        b"charged_by_callee"
+    };
     span.double("cost_usd", finished.cost.to_f64())
         .double("cost_usd.path", state.path_cost.to_f64())
         .text("cost.source", source)
         .text("cost.price_version", finished.price_version.as_bytes())
-        .text("operation_type", finished.operation.unwrap_or_default().as_bytes())
+        .text(
+            "operation_type",
+            finished.operation.unwrap_or_default().as_bytes(),
+        )
         .text("data_tag", state.labels.tag.as_str().as_bytes())
         .int("retention_days", i64::from(finished.retention_days))
         .text("sampling.reason", finished.reason.as_str().as_bytes());

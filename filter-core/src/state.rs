@@ -81,7 +81,11 @@ impl RequestState {
     /// The context that leaves: this hop's span as the parent.
     #[must_use]
     pub fn context(&self) -> TraceParent {
-        TraceParent { trace_id: self.trace_id, parent_id: self.span_id, flags: self.flags }
+        TraceParent {
+            trace_id: self.trace_id,
+            parent_id: self.span_id,
+            flags: self.flags,
+        }
     }
 
     /// Whether this hop's span is kept by the decision at the headers.
@@ -94,7 +98,9 @@ impl RequestState {
     /// it and the request asked.
     #[must_use]
     pub fn explanation(&self) -> Option<(&str, &str)> {
-        self.explanation.as_ref().map(|(name, value)| (name.as_str(), value.as_str()))
+        self.explanation
+            .as_ref()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     /// Values for Envoy's filter state, from where access logs and span tags read them.
@@ -154,11 +160,16 @@ impl StreamEnd {
             (flag::UPSTREAM_REQUEST_TIMEOUT, "timeout"),
             (flag::UPSTREAM_CONNECTION_FAILURE, "connection_failure"),
             (flag::UPSTREAM_REMOTE_RESET, "upstream_reset"),
-            (flag::UPSTREAM_CONNECTION_TERMINATION, "connection_termination"),
+            (
+                flag::UPSTREAM_CONNECTION_TERMINATION,
+                "connection_termination",
+            ),
             (flag::UPSTREAM_PROTOCOL_ERROR, "protocol_error"),
             (flag::NO_CLUSTER_FOUND, "no_cluster"),
         ];
-        let found = kinds.into_iter().find(|(bit, _)| self.response_flags & bit != 0);
+        let found = kinds
+            .into_iter()
+            .find(|(bit, _)| self.response_flags & bit != 0);
         found.map(|(_, name)| name)
     }
 
@@ -168,4 +179,3 @@ impl StreamEnd {
         self.request_bytes.saturating_add(self.response_bytes)
     }
 }
-

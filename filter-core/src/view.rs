@@ -36,7 +36,11 @@ pub(crate) struct View<'v> {
 }
 
 fn text(bytes: &[u8]) -> Lookup<'_> {
-    if bytes.is_empty() { Lookup::Absent } else { Lookup::Value(Value::Bytes(bytes)) }
+    if bytes.is_empty() {
+        Lookup::Absent
+    } else {
+        Lookup::Value(Value::Bytes(bytes))
+    }
 }
 
 fn optional(bytes: Option<&[u8]>) -> Lookup<'_> {
@@ -53,12 +57,19 @@ impl View<'_> {
                 None => Lookup::Absent,
             };
         };
-        optional(self.settings.read_header_value(attribute, headers, incoming))
+        optional(
+            self.settings
+                .read_header_value(attribute, headers, incoming),
+        )
     }
 
     /// A value that only grows: a lower bound until the stream has ended.
     fn growing<'a>(&self, value: Value<'a>) -> Lookup<'a> {
-        if self.end.is_some() { Lookup::Value(value) } else { Lookup::AtLeast(value) }
+        if self.end.is_some() {
+            Lookup::Value(value)
+        } else {
+            Lookup::AtLeast(value)
+        }
     }
 
     fn at_end<'a>(&self, read: impl FnOnce(&EndView<'_>) -> Option<Value<'a>>) -> Lookup<'a> {
@@ -107,7 +118,9 @@ impl Attributes for View<'_> {
             Attribute::Direction => text(direction_name(self.direction).as_bytes()),
             Attribute::HttpRequestMethod => text(facts.method()),
             Attribute::HttpResponseStatusCode => self.at_end(|end| {
-                end.end.http_status.map(|status| Value::Number(f64::from(status)))
+                end.end
+                    .http_status
+                    .map(|status| Value::Number(f64::from(status)))
             }),
             Attribute::HttpRoute => text(facts.route()),
             Attribute::UrlPath => text(facts.path()),
@@ -116,7 +129,9 @@ impl Attributes for View<'_> {
             Attribute::RpcService => optional(facts.rpc_service()),
             Attribute::RpcMethod => optional(facts.rpc_method()),
             Attribute::RpcGrpcStatusCode => self.at_end(|end| {
-                end.end.grpc_status.map(|status| Value::Number(f64::from(status)))
+                end.end
+                    .grpc_status
+                    .map(|status| Value::Number(f64::from(status)))
             }),
             Attribute::RequestBodySize => self.request_body_size(),
             Attribute::ResponseBodySize => {

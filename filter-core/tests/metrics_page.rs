@@ -19,7 +19,13 @@ fn page() -> String {
          | name | what is counted |\n|---|---|\n",
     );
     for counter in Counter::ALL {
-        writeln!(page, "| `{PREFIX}{}` | {} |", counter.name(), one_line(counter.doc())).unwrap();
+        writeln!(
+            page,
+            "| `{PREFIX}{}` | {} |",
+            counter.name(),
+            one_line(counter.doc())
+        )
+        .unwrap();
     }
     page.push_str(
         "\n| name | what is shown |\n|---|---|\n\
@@ -30,7 +36,12 @@ fn page() -> String {
     for reason in Reason::ALL {
         let kept = if reason.kept() { "yes" } else { "no" };
         let doc = one_line(reason.doc());
-        writeln!(page, "| `{PREFIX}reason_{}_total` | {kept} | {doc} |", reason.as_str()).unwrap();
+        writeln!(
+            page,
+            "| `{PREFIX}reason_{}_total` | {kept} | {doc} |",
+            reason.as_str()
+        )
+        .unwrap();
     }
     page
 }

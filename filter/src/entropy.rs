@@ -20,7 +20,12 @@ pub(crate) struct HostEntropy {
 
 impl HostEntropy {
     pub(crate) fn new() -> Self {
-        Self { block: [0; BLOCK_BYTES], used: BLOCK_BYTES, fallback: fastrand::Rng::new(), failures: 0 }
+        Self {
+            block: [0; BLOCK_BYTES],
+            used: BLOCK_BYTES,
+            fallback: fastrand::Rng::new(),
+            failures: 0,
+        }
     }
 
     /// Blocks that the host refused to fill since the last call.
@@ -44,6 +49,8 @@ impl Entropy for HostEntropy {
         }
         let bytes = self.block.get(self.used..self.used + 8);
         self.used += 8;
-        bytes.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes)
+        bytes
+            .and_then(|bytes| bytes.try_into().ok())
+            .map_or(0, u64::from_le_bytes)
     }
 }

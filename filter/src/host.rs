@@ -12,7 +12,9 @@ use proxy_wasm::types::{LogLevel, MapType, Status};
 pub(crate) fn now_unix_nanos() -> u64 {
     let now = hostcalls::get_current_time().ok();
     let since = now.and_then(|now| now.duration_since(UNIX_EPOCH).ok());
-    since.map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+    since.map_or(0, |since| {
+        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+    })
 }
 
 /// All request header lines in order; valid in the request header phase and in `on_log`.
@@ -22,7 +24,9 @@ pub(crate) fn request_headers() -> Vec<(String, Vec<u8>)> {
 
 /// The first line of one request header; valid in the request header phase and in `on_log`.
 pub(crate) fn request_header(name: &str) -> Option<Vec<u8>> {
-    hostcalls::get_map_value_bytes(MapType::HttpRequestHeaders, name).ok().flatten()
+    hostcalls::get_map_value_bytes(MapType::HttpRequestHeaders, name)
+        .ok()
+        .flatten()
 }
 
 /// Replaces all lines of a request header by one; only in the request header phase. The value must
@@ -48,7 +52,9 @@ pub(crate) fn property(path: &[&str]) -> Option<Vec<u8>> {
 
 /// A property as text; absent when it is not UTF-8.
 pub(crate) fn text_property(path: &[&str]) -> String {
-    property(path).and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default()
+    property(path)
+        .and_then(|bytes| String::from_utf8(bytes).ok())
+        .unwrap_or_default()
 }
 
 /// An integer property.
@@ -92,5 +98,7 @@ pub(crate) fn dispatch(
 
 /// A header of the answer to an export request; only in its callback.
 pub(crate) fn call_response_header(name: &str) -> Option<Vec<u8>> {
-    hostcalls::get_map_value_bytes(MapType::HttpCallResponseHeaders, name).ok().flatten()
+    hostcalls::get_map_value_bytes(MapType::HttpCallResponseHeaders, name)
+        .ok()
+        .flatten()
 }

@@ -18,7 +18,8 @@ impl Metrics {
     /// Defines every metric, so that all of them are visible from the start; defining one again
     /// yields the same id.
     pub(crate) fn define() -> Self {
-        let counter = |metric: Metric| hostcalls::define_metric(MetricType::Counter, &metric.name());
+        let counter =
+            |metric: Metric| hostcalls::define_metric(MetricType::Counter, &metric.name());
         Self {
             ids: Metric::all().map(|metric| counter(metric).ok()).collect(),
             queue_bytes: hostcalls::define_metric(MetricType::Gauge, QUEUE_BYTES).ok(),

@@ -69,7 +69,11 @@ impl Root {
                 }
             }
             None => {
-                let shared = Shared { engine, entropy, warned_of_overwriting: false };
+                let shared = Shared {
+                    engine,
+                    entropy,
+                    warned_of_overwriting: false,
+                };
                 self.shared = Some(Rc::new(RefCell::new(shared)));
             }
         }
@@ -82,8 +86,11 @@ impl Root {
 
     fn export(&mut self, shared: &mut Shared, now: u64) {
         while let Some(dispatch) = shared.engine.poll_export(now) {
-            let headers: Vec<(&str, &str)> =
-                self.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            let headers: Vec<(&str, &str)> = self
+                .headers
+                .iter()
+                .map(|(name, value)| (name.as_str(), value.as_str()))
+                .collect();
             match host::dispatch(&self.cluster, headers, &dispatch.body, self.timeout) {
                 Ok(token) => {
                     self.calls.insert(token, dispatch.id);
@@ -94,7 +101,9 @@ impl Root {
                         DispatchError::Overloaded => Outcome::Retry { after_nanos: None },
                     };
                     let entropy = shared.entropy.next_u64();
-                    shared.engine.export_outcome(dispatch.id, outcome, now, entropy);
+                    shared
+                        .engine
+                        .export_outcome(dispatch.id, outcome, now, entropy);
                 }
             }
         }
@@ -109,21 +118,39 @@ fn export_headers(policy: &Policy) -> Vec<(String, String)> {
         (":path", export.path.as_str()),
         (":authority", export.authority.as_str()),
         ("content-type", "application/x-protobuf"),
-        ("user-agent", concat!("tracemeter/", env!("CARGO_PKG_VERSION"))),
+        (
+            "user-agent",
+            concat!("tracemeter/", env!("CARGO_PKG_VERSION")),
+        ),
     ];
-    let own = fixed.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let further = export.headers.iter().map(|(name, value)| (name.to_owned(), value.clone()));
+    let own = fixed
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let further = export
+        .headers
+        .iter()
+        .map(|(name, value)| (name.to_owned(), value.clone()));
     own.chain(further).collect()
 }
 
 impl Context for Root {
-    fn on_http_call_response(&mut self, token: u32, _headers: usize, _body: usize, _trailers: usize) {
-        let Some(id) = self.calls.remove(&token) else { return };
+    fn on_http_call_response(
+        &mut self,
+        token: u32,
+        _headers: usize,
+        _body: usize,
+        _trailers: usize,
+    ) {
+        let Some(id) = self.calls.remove(&token) else {
+            return;
+        };
         let number = |name| {
             let value = host::call_response_header(name)?;
             std::str::from_utf8(&value).ok()?.parse::<u64>().ok()
         };
-        let status = number(":status").and_then(|status| u16::try_from(status).ok()).unwrap_or(0);
+        let status = number(":status")
+            .and_then(|status| u16::try_from(status).ok())
+            .unwrap_or(0);
         let outcome = Outcome::from_status(status, number("retry-after"));
         let now = host::now_unix_nanos();
         let Some(shared) = &self.shared else { return };
@@ -136,16 +163,27 @@ impl Context for Root {
 
 impl RootContext for Root {
     fn on_configure(&mut self, size: usize) -> bool {
-        let bytes = if size == 0 { Vec::new() } else { plugin_configuration(size) };
+        let bytes = if size == 0 {
+            Vec::new()
+        } else {
+            plugin_configuration(size)
+        };
         match Policy::from_json(&bytes) {
             Ok(loaded) => {
                 for warning in &loaded.warnings {
-                    host::log(LogLevel::Warn, &format!("tracemeter: configuration: {warning}"));
+                    host::log(
+                        LogLevel::Warn,
+                        &format!("tracemeter: configuration: {warning}"),
+                    );
                 }
                 self.apply(&loaded.policy, 0);
             }
             Err(diagnostics) => {
-                let kept = if self.shared.is_some() { "the last good policy" } else { "the defaults" };
+                let kept = if self.shared.is_some() {
+                    "the last good policy"
+                } else {
+                    "the defaults"
+                };
                 host::log(
                     LogLevel::Error,
                     &format!("tracemeter: configuration refused, {kept} go on: {diagnostics}"),
@@ -167,8 +205,12 @@ impl RootContext for Root {
     }
 
     fn on_tick(&mut self) {
-        let Some(shared) = self.shared.clone() else { return };
-        let Ok(mut shared) = shared.try_borrow_mut() else { return };
+        let Some(shared) = self.shared.clone() else {
+            return;
+        };
+        let Ok(mut shared) = shared.try_borrow_mut() else {
+            return;
+        };
         let now = host::now_unix_nanos();
         let refused = shared.entropy.take_failures();
         shared.engine.count(Counter::EntropyFallback, refused);
@@ -191,5 +233,8 @@ impl RootContext for Root {
 
 fn plugin_configuration(size: usize) -> Vec<u8> {
     use proxy_wasm::types::BufferType;
-    hostcalls::get_buffer(BufferType::PluginConfiguration, 0, size).ok().flatten().unwrap_or_default()
+    hostcalls::get_buffer(BufferType::PluginConfiguration, 0, size)
+        .ok()
+        .flatten()
+        .unwrap_or_default()
 }

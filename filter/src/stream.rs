@@ -23,7 +23,10 @@ pub(crate) struct Stream {
 
 impl Stream {
     pub(crate) fn new(shared: Option<Rc<RefCell<Shared>>>) -> Self {
-        Self { shared, state: None }
+        Self {
+            shared,
+            state: None,
+        }
     }
 }
 
@@ -69,11 +72,18 @@ impl Stream {
     /// Envoy's own tracer writes traceparent after all filters. Who loses hours to that should be
     /// told, once.
     fn check_overwritten(shared: &mut Shared, state: &RequestState) {
-        let Some(written) = state.written_traceparent() else { return };
-        if !shared.engine.should_check_overwriting(OVERWRITE_CHECK_EVERY) {
+        let Some(written) = state.written_traceparent() else {
+            return;
+        };
+        if !shared
+            .engine
+            .should_check_overwriting(OVERWRITE_CHECK_EVERY)
+        {
             return;
         }
-        let Some(left) = host::request_header("traceparent") else { return };
+        let Some(left) = host::request_header("traceparent") else {
+            return;
+        };
         if left == written {
             return;
         }
@@ -93,12 +103,26 @@ impl Context for Stream {}
 
 impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
-        let Some(shared) = &self.shared else { return Action::Continue };
-        let Ok(mut shared) = shared.try_borrow_mut() else { return Action::Continue };
-        let Shared { engine, entropy, .. } = &mut *shared;
+        let Some(shared) = &self.shared else {
+            return Action::Continue;
+        };
+        let Ok(mut shared) = shared.try_borrow_mut() else {
+            return Action::Continue;
+        };
+        let Shared {
+            engine, entropy, ..
+        } = &mut *shared;
         let lines = host::request_headers();
-        let direction = if engine.needs_listener_direction() { listener_direction() } else { Direction::Auto };
-        let input = RequestInput { lines: &lines, now_unix_nanos: host::now_unix_nanos(), direction };
+        let direction = if engine.needs_listener_direction() {
+            listener_direction()
+        } else {
+            Direction::Auto
+        };
+        let input = RequestInput {
+            lines: &lines,
+            now_unix_nanos: host::now_unix_nanos(),
+            direction,
+        };
         let mut state = engine.request(&input, entropy);
         let edits = engine.edits(&state);
         if let Some(traceparent) = &edits.traceparent {
@@ -122,7 +146,9 @@ impl HttpContext for Stream {
 
     fn on_log(&mut self) {
         let Some(shared) = &self.shared else { return };
-        let Ok(mut shared) = shared.try_borrow_mut() else { return };
+        let Ok(mut shared) = shared.try_borrow_mut() else {
+            return;
+        };
         let state = self.state.take();
         if let Some(state) = &state {
             Self::check_overwritten(&mut shared, state);

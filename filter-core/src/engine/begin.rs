@@ -36,7 +36,11 @@ struct Accepted {
 impl Engine {
     /// Takes a request. What has to change is then in [`Engine::edits`].
     #[must_use]
-    pub fn request(&mut self, input: &RequestInput<'_>, entropy: &mut impl Entropy) -> RequestState {
+    pub fn request(
+        &mut self,
+        input: &RequestInput<'_>,
+        entropy: &mut impl Entropy,
+    ) -> RequestState {
         self.counters.bump(Counter::Requests);
         let headers = RequestHeaders::new(input.lines);
         let mut incoming = Incoming::read(&headers, &mut self.counters);
@@ -48,7 +52,9 @@ impl Engine {
         let mut facts = self.facts(&headers, &incoming);
         facts.set_route(self.routes.find(headers.path(), headers.is_grpc()));
         let labels = self.labels(direction, &facts, &headers, &incoming, &accepted);
-        let (head, local) = self.decide(input, direction, &facts, &headers, &incoming, &accepted, &labels);
+        let (head, local) = self.decide(
+            input, direction, &facts, &headers, &incoming, &accepted, &labels,
+        );
         self.count_head(&head);
 
         let charged = self.settings.charges(direction, headers.host());
@@ -57,8 +63,12 @@ impl Engine {
         if !with_own_members {
             self.counters.bump(Counter::EgressStripped);
         }
-        let outgoing =
-            Outgoing { path_cost: path_cost_out, tag: labels.tag, threshold: head.threshold, with_own_members };
+        let outgoing = Outgoing {
+            path_cost: path_cost_out,
+            tag: labels.tag,
+            threshold: head.threshold,
+            with_own_members,
+        };
         self.writer.write(&incoming, &outgoing, &mut self.counters);
 
         let owns_context = self.settings.owns_context();
@@ -75,7 +85,11 @@ impl Engine {
             head,
             path_cost: accepted.path_cost,
             charged,
-            trace_state: if head.keep { self.writer.tracestate().to_vec() } else { Vec::new() },
+            trace_state: if head.keep {
+                self.writer.tracestate().to_vec()
+            } else {
+                Vec::new()
+            },
             owns_context,
             had_tracestate,
             had_baggage,
@@ -122,18 +136,27 @@ impl Engine {
             trace_id: parent.map_or_else(|| new_trace_id(entropy), |parent| parent.trace_id),
             sampling: parent_sampling(boundary, parent, incoming.threshold()),
             // The cost of a path belongs to its trace; a data class to the data.
-            path_cost: if parent.is_some() { path_cost } else { NanoUsd::ZERO },
+            path_cost: if parent.is_some() {
+                path_cost
+            } else {
+                NanoUsd::ZERO
+            },
             parent,
             link,
             tag,
         }
     }
 
-    fn accept_members(&mut self, boundary: Boundary, incoming: &Incoming<'_>) -> (NanoUsd, Option<DataTag>) {
+    fn accept_members(
+        &mut self,
+        boundary: Boundary,
+        incoming: &Incoming<'_>,
+    ) -> (NanoUsd, Option<DataTag>) {
         match boundary {
-            Boundary::Trusted => {
-                (incoming.path_cost(&mut self.counters), incoming.data_tag(&mut self.counters))
-            }
+            Boundary::Trusted => (
+                incoming.path_cost(&mut self.counters),
+                incoming.data_tag(&mut self.counters),
+            ),
             Boundary::Edge(..) => {
                 if incoming.has_own_members() {
                     self.counters.bump(Counter::UntrustedDropped);
@@ -146,7 +169,10 @@ impl Engine {
     fn facts<'a>(&self, headers: &RequestHeaders<'a>, incoming: &Incoming<'a>) -> Facts {
         let settings = &self.settings;
         let kept = settings.kept().iter();
-        Facts::copy(headers, kept.map(|attribute| settings.read_header_value(attribute, headers, incoming)))
+        Facts::copy(
+            headers,
+            kept.map(|attribute| settings.read_header_value(attribute, headers, incoming)),
+        )
     }
 
     /// Operation type, data class and human review, by the policy's mappings in this order, so
@@ -167,12 +193,18 @@ impl Engine {
             facts,
             headers: Some((headers, incoming)),
             operation: None,
-            tag: accepted.tag.unwrap_or_default().max(self.settings.default_tag()),
+            tag: accepted
+                .tag
+                .unwrap_or_default()
+                .max(self.settings.default_tag()),
             hitl_required: false,
             cost: accepted.path_cost,
             end: None,
         };
-        let found = mappings.operation_type.iter().position(|mapping| mapping.when.eval(&view).is_true());
+        let found = mappings
+            .operation_type
+            .iter()
+            .position(|mapping| mapping.when.eval(&view).is_true());
         let mapping = found.and_then(|index| u16::try_from(index).ok());
         let (operation, name) = self.settings.operation(mapping);
         view.operation = name;
@@ -181,11 +213,22 @@ impl Engine {
                 view.tag = mapping.value;
             }
         }
-        let hitl_required = mappings.hitl_required.iter().any(|when| when.eval(&view).is_true());
-        Labels { operation, mapping, tag: view.tag, hitl_required }
+        let hitl_required = mappings
+            .hitl_required
+            .iter()
+            .any(|when| when.eval(&view).is_true());
+        Labels {
+            operation,
+            mapping,
+            tag: view.tag,
+            hitl_required,
+        }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "all are parts of one request, borrowed apart")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "all are parts of one request, borrowed apart"
+    )]
     fn decide(
         &mut self,
         input: &RequestInput<'_>,
@@ -210,9 +253,18 @@ impl Engine {
         };
         let verdict = self.settings.sampler.head(&view, None);
         let randomness = incoming.randomness(accepted.trace_id);
-        let Decision { keep, by_parent, threshold } =
-            decide(accepted.sampling, randomness, verdict.threshold);
-        let mut head = HeadVerdict { keep, reason: verdict.reason, threshold, randomness, rule: verdict.rule };
+        let Decision {
+            keep,
+            by_parent,
+            threshold,
+        } = decide(accepted.sampling, randomness, verdict.threshold);
+        let mut head = HeadVerdict {
+            keep,
+            reason: verdict.reason,
+            threshold,
+            randomness,
+            rule: verdict.rule,
+        };
         if by_parent {
             (head.reason, head.rule) = (Reason::ParentSampled, None);
         } else if !keep {
@@ -231,7 +283,11 @@ impl Engine {
     }
 
     fn count_head(&mut self, head: &HeadVerdict) {
-        self.counters.bump(if head.keep { Counter::Kept } else { Counter::Dropped });
+        self.counters.bump(if head.keep {
+            Counter::Kept
+        } else {
+            Counter::Dropped
+        });
         self.counters.reason(head.reason);
     }
 
@@ -299,12 +355,16 @@ fn parent_sampling(
     parent: Option<TraceParent>,
     claimed: Option<Threshold>,
 ) -> Parent {
-    let Some(parent) = parent else { return Parent::Unknown };
+    let Some(parent) = parent else {
+        return Parent::Unknown;
+    };
     match boundary {
         Boundary::Trusted if parent.flags.is_sampled() => Parent::Sampled(claimed),
         Boundary::Trusted => Parent::Unsampled,
         // An outside claim of a probability is not believed.
-        Boundary::Edge(SampledFlag::Accept, _) if parent.flags.is_sampled() => Parent::Sampled(None),
+        Boundary::Edge(SampledFlag::Accept, _) if parent.flags.is_sampled() => {
+            Parent::Sampled(None)
+        }
         // `clamp` and `ignore`: R >= T decides. The same R gives the same answer again, so a flag
         // that counts only where our own rate keeps the trace changes nothing.
         Boundary::Edge(..) => Parent::Unknown,

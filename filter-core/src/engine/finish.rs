@@ -55,7 +55,9 @@ impl Engine {
     ) -> Option<Reason> {
         let verdict = self.end_verdict(state, end, duration_nanos, error, cost);
         let kept = |verdict: &Verdict| {
-            verdict.threshold.is_some_and(|threshold| threshold.keeps(state.head.randomness))
+            verdict
+                .threshold
+                .is_some_and(|threshold| threshold.keeps(state.head.randomness))
         };
         if !kept(&verdict) {
             return None;
@@ -79,7 +81,10 @@ impl Engine {
 
     fn flood_cap_reached(&mut self, state: &RequestState, end: &StreamEnd) -> bool {
         let capped = self.settings.policy.sampling.error_flood.kept_per_minute > 0;
-        capped && !self.client_errors.take(state.facts.route(), end.now_unix_nanos)
+        capped
+            && !self
+                .client_errors
+                .take(state.facts.route(), end.now_unix_nanos)
     }
 
     fn end_verdict(
@@ -100,7 +105,11 @@ impl Engine {
             tag: state.labels.tag,
             hitl_required: state.labels.hitl_required,
             cost: state.path_cost.saturating_add(cost),
-            end: Some(EndView { end, duration_nanos, error }),
+            end: Some(EndView {
+                end,
+                duration_nanos,
+                error,
+            }),
         };
         self.settings.sampler.end(&view)
     }
@@ -122,10 +131,16 @@ impl Engine {
             cost,
             price_version: table.version(),
             operation: settings.operation(state.labels.mapping).1,
-            retention_days: settings.policy.classification.retention_days.of(state.labels.tag),
+            retention_days: settings
+                .policy
+                .classification
+                .retention_days
+                .of(state.labels.tag),
         };
         let now = end.now_unix_nanos;
-        self.exporter.record(now, &mut self.counters, |out| span::encode(out, state, &finished));
+        self.exporter.record(now, &mut self.counters, |out| {
+            span::encode(out, state, &finished)
+        });
     }
 
     /// Values for Envoy's own span in companion mode (filter state; HCM custom tags read them).
@@ -134,11 +149,22 @@ impl Engine {
         state: &RequestState,
         cost: NanoUsd,
     ) -> Vec<(&'static str, Vec<u8>)> {
-        let retention = self.settings.policy.classification.retention_days.of(state.labels.tag);
+        let retention = self
+            .settings
+            .policy
+            .classification
+            .retention_days
+            .of(state.labels.tag);
         vec![
             ("tracemeter.cost_usd", cost.to_string().into_bytes()),
-            ("tracemeter.data_tag", state.labels.tag.as_str().as_bytes().to_vec()),
-            ("tracemeter.retention_days", retention.to_string().into_bytes()),
+            (
+                "tracemeter.data_tag",
+                state.labels.tag.as_str().as_bytes().to_vec(),
+            ),
+            (
+                "tracemeter.retention_days",
+                retention.to_string().into_bytes(),
+            ),
         ]
     }
 }

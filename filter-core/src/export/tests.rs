@@ -11,7 +11,10 @@ fn exporter(queue_bytes: usize) -> (Exporter, Counters) {
         max_in_flight: 2,
         timeout_nanos: 5 * SECOND,
     };
-    (Exporter::new(settings, Envelope::new(&[("service.name", "a")])), Counters::default())
+    (
+        Exporter::new(settings, Envelope::new(&[("service.name", "a")])),
+        Counters::default(),
+    )
 }
 
 fn count(counters: &mut Counters, wanted: Counter) -> u64 {
@@ -51,7 +54,13 @@ fn a_failed_batch_comes_back_after_the_backoff_and_is_counted_once() {
     let (mut exporter, mut counters) = exporter(1 << 20);
     record(&mut exporter, &mut counters, 10, 0);
     let first = exporter.poll(0, &mut counters).unwrap();
-    exporter.on_outcome(first.id, Outcome::from_status(503, None), 0, 7, &mut counters);
+    exporter.on_outcome(
+        first.id,
+        Outcome::from_status(503, None),
+        0,
+        7,
+        &mut counters,
+    );
     assert!(exporter.poll(SECOND / 3, &mut counters).is_none());
     let second = exporter.poll(SECOND, &mut counters).unwrap();
     assert_eq!(first.body, second.body);
@@ -66,10 +75,22 @@ fn retry_after_is_honoured_up_to_its_cap() {
     let (mut exporter, mut counters) = exporter(1 << 20);
     record(&mut exporter, &mut counters, 10, 0);
     let call = exporter.poll(0, &mut counters).unwrap();
-    exporter.on_outcome(call.id, Outcome::from_status(429, Some(60)), 0, 0, &mut counters);
+    exporter.on_outcome(
+        call.id,
+        Outcome::from_status(429, Some(60)),
+        0,
+        0,
+        &mut counters,
+    );
     assert!(exporter.poll(59 * SECOND, &mut counters).is_none());
     let call = exporter.poll(60 * SECOND, &mut counters).unwrap();
-    exporter.on_outcome(call.id, Outcome::from_status(429, Some(u64::MAX)), 60 * SECOND, 0, &mut counters);
+    exporter.on_outcome(
+        call.id,
+        Outcome::from_status(429, Some(u64::MAX)),
+        60 * SECOND,
+        0,
+        &mut counters,
+    );
     assert!(exporter.poll(361 * SECOND, &mut counters).is_some());
 }
 
@@ -80,8 +101,20 @@ fn while_the_collector_fails_one_request_at_a_time_probes_it() {
     let first = exporter.poll(0, &mut counters).unwrap();
     let second = exporter.poll(0, &mut counters).unwrap();
     assert!(exporter.poll(0, &mut counters).is_none());
-    exporter.on_outcome(first.id, Outcome::Retry { after_nanos: None }, 0, 0, &mut counters);
-    exporter.on_outcome(second.id, Outcome::Retry { after_nanos: None }, 0, 0, &mut counters);
+    exporter.on_outcome(
+        first.id,
+        Outcome::Retry { after_nanos: None },
+        0,
+        0,
+        &mut counters,
+    );
+    exporter.on_outcome(
+        second.id,
+        Outcome::Retry { after_nanos: None },
+        0,
+        0,
+        &mut counters,
+    );
     let later = 100 * SECOND;
     let probe = exporter.poll(later, &mut counters).unwrap();
     assert!(exporter.poll(later, &mut counters).is_none());
@@ -122,7 +155,10 @@ fn a_call_that_the_host_lost_is_sent_again() {
     record(&mut exporter, &mut counters, 10, 0);
     let first = exporter.poll(0, &mut counters).unwrap();
     assert!(exporter.poll(15 * SECOND, &mut counters).is_none());
-    assert!(exporter.poll(16 * SECOND, &mut counters).is_none(), "backoff starts now");
+    assert!(
+        exporter.poll(16 * SECOND, &mut counters).is_none(),
+        "backoff starts now"
+    );
     let again = exporter.poll(18 * SECOND, &mut counters).unwrap();
     assert_eq!(first.body, again.body);
 }

@@ -84,8 +84,16 @@ impl<'b> SpanWriter<'b> {
             // Status { code }: two bytes, no need to reserve a length.
             wire::bytes(out, 15, &[3 << 3, head.status as u8]);
         }
-        let remote = if head.parent_id.is_some() { FLAGS_IS_REMOTE } else { 0 };
-        wire::fixed32(out, 16, u32::from(head.trace_flags) | FLAGS_HAS_IS_REMOTE | remote);
+        let remote = if head.parent_id.is_some() {
+            FLAGS_IS_REMOTE
+        } else {
+            0
+        };
+        wire::fixed32(
+            out,
+            16,
+            u32::from(head.trace_flags) | FLAGS_HAS_IS_REMOTE | remote,
+        );
         Self { out, open }
     }
 

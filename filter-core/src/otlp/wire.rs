@@ -126,7 +126,12 @@ pub fn attribute(out: &mut Vec<u8>, field: u32, key: &str, value: AnyValue<'_>) 
     match value {
         AnyValue::String(raw) => match core::str::from_utf8(raw) {
             Ok(text) => string_attribute(out, field, key, cut(text).as_bytes()),
-            Err(_) => string_attribute(out, field, key, cut(&String::from_utf8_lossy(raw)).as_bytes()),
+            Err(_) => string_attribute(
+                out,
+                field,
+                key,
+                cut(&String::from_utf8_lossy(raw)).as_bytes(),
+            ),
         },
         AnyValue::Bool(flag) => {
             key_value(out, field, key, 2);
@@ -146,15 +151,19 @@ pub fn attribute(out: &mut Vec<u8>, field: u32, key: &str, value: AnyValue<'_>) 
 }
 
 fn string_attribute(out: &mut Vec<u8>, field: u32, key: &str, text: &[u8]) {
-    key_value(out, field, key, 1 + varint_len(text.len() as u64) + text.len());
+    key_value(
+        out,
+        field,
+        key,
+        1 + varint_len(text.len() as u64) + text.len(),
+    );
     bytes(out, 1, text);
 }
 
 /// Writes everything of a `KeyValue` up to the body of its `AnyValue` of `any_len` bytes.
 fn key_value(out: &mut Vec<u8>, field: u32, key: &str, any_len: usize) {
     let key_len = key.len() as u64;
-    let length =
-        1 + varint_len(key_len) + key.len() + 1 + varint_len(any_len as u64) + any_len;
+    let length = 1 + varint_len(key_len) + key.len() + 1 + varint_len(any_len as u64) + any_len;
     tag(out, field, DELIMITED);
     varint(out, length as u64);
     bytes(out, 1, key.as_bytes());
