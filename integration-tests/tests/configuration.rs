@@ -83,7 +83,7 @@ async fn options_that_are_wrong_do_not_take_the_listener_down() {
         r#"{"sampling": {"default_rate": 7}}"#,
         r#"{"sampling": {"default_rat": 0.5}}"#,
         r#"{"sampling": {"priority_rules": [{"name": "x", "condition": "((", "sample_rate": 1}]}}"#,
-        r#"{"export": {"cluster": 5}}"#,
+        r#"{"export": {"queue_bytes": "lots"}}"#,
     ] {
         serves_with(configuration, 1).await;
     }
