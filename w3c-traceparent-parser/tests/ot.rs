@@ -338,6 +338,24 @@ fn of_several_th_the_first_well_formed_one_counts_and_one_goes_out() {
 }
 
 #[test]
+fn sub_members_that_are_not_written_again_are_counted() {
+    for (value, malformed) in [
+        ("", 0),
+        ("th:8;rv:00000000000000;a:b", 0),
+        ("th:8;", 0),
+        ("th:", 1),
+        ("rv:3;p:2", 1),
+        ("th:8;th:4", 1),
+        ("th:x;th:4", 1),
+        (":;:;X:1;a", 4),
+    ] {
+        let state = OtState::parse(value.as_bytes());
+        assert_eq!(state.malformed(), malformed, "`{value}`");
+    }
+    assert_eq!(OtState::parse(&[b'a'; 257]).malformed(), 1);
+}
+
+#[test]
 fn dropped_or_forced_spans_lose_th_and_keep_rv() {
     let state = OtState::parse(b"rv:abcdefabcdefab;th:3;a:b");
     assert_eq!(

@@ -34,6 +34,7 @@ pub struct OtState<'a> {
     value: &'a [u8],
     threshold: Option<Threshold>,
     randomness: Option<Randomness>,
+    malformed: usize,
 }
 
 /// One sub-member.
@@ -53,28 +54,33 @@ impl<'a> OtState<'a> {
             value: b"",
             threshold: None,
             randomness: None,
+            malformed: 0,
         }
     }
 
     /// Reads the value of the member. It cannot fail; a value of more than 256 bytes is empty.
     #[must_use]
     pub fn parse(value: &'a [u8]) -> Self {
+        let mut state = Self::empty();
         if value.len() > MAX_LEN {
-            return Self::empty();
+            state.malformed = 1;
+            return state;
         }
-        let (mut threshold, mut randomness) = (None, None);
-        for member in sub_members(value) {
-            match member.key {
-                b"th" if threshold.is_none() => threshold = Threshold::parse(member.value).ok(),
-                b"rv" if randomness.is_none() => randomness = Randomness::parse(member.value).ok(),
-                _ => {}
-            }
+        state.value = value;
+        for piece in value.split(|&byte| byte == b';') {
+            let well_formed = match sub_member(piece) {
+                Some(SubMember { key: b"th", value }) => {
+                    first(&mut state.threshold, || Threshold::parse(value))
+                }
+                Some(SubMember { key: b"rv", value }) => {
+                    first(&mut state.randomness, || Randomness::parse(value))
+                }
+                Some(_) => true,
+                None => piece.is_empty(),
+            };
+            state.malformed += usize::from(!well_formed);
         }
-        Self {
-            value,
-            threshold,
-            randomness,
-        }
+        state
     }
 
     /// The rejection threshold of the last sampler, if the trace was sampled by probability.
@@ -89,6 +95,14 @@ impl<'a> OtState<'a> {
     #[must_use]
     pub const fn randomness(&self) -> Option<Randomness> {
         self.randomness
+    }
+
+    /// Number of sub-members that are not written again: malformed ones and a second `th` or `rv`.
+    /// A value of more than 256 bytes counts as one; empty pieces do not count.
+    #[inline]
+    #[must_use]
+    pub const fn malformed(&self) -> usize {
+        self.malformed
     }
 
     /// The randomness that decides: the explicit one, else that of the trace id.
@@ -147,6 +161,16 @@ impl<'a> OtState<'a> {
         }
         cursor.finish()
     }
+}
+
+/// Sets the value if it is the first and well formed, and tells whether it was set.
+#[inline]
+fn first<T, E>(slot: &mut Option<T>, parse: impl FnOnce() -> Result<T, E>) -> bool {
+    if slot.is_some() {
+        return false;
+    }
+    *slot = parse().ok();
+    slot.is_some()
 }
 
 #[inline]

@@ -199,6 +199,7 @@ pub(crate) fn ot(value: &[u8]) {
         state.randomness().map(Randomness::value),
         expected.randomness
     );
+    assert_eq!(state.malformed(), expected.malformed);
     let unknown: Vec<Pair> = state
         .unknown()
         .map(|member| (member.key.to_vec(), member.value.to_vec()))

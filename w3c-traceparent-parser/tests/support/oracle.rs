@@ -227,11 +227,13 @@ pub(crate) struct Ot {
     pub(crate) threshold: Option<u64>,
     pub(crate) randomness: Option<u64>,
     pub(crate) unknown: Vec<Pair>,
+    pub(crate) malformed: usize,
 }
 
 pub(crate) fn ot(value: &[u8]) -> Ot {
     let mut ot = Ot::default();
     if value.len() > 256 {
+        ot.malformed = 1;
         return ot;
     }
     let is_hex = |text: &[u8]| text.iter().all(|byte| b"0123456789abcdef".contains(byte));
@@ -240,26 +242,25 @@ pub(crate) fn ot(value: &[u8]) -> Ot {
         u64::from_str_radix(&padded, 16).unwrap()
     };
     for part in value.split(|&byte| byte == b';') {
-        let Some((key, value)) = split_once(part, b':') else {
-            continue;
-        };
-        if key == b"th" {
-            if (1..=14).contains(&value.len()) && is_hex(value) {
-                ot.threshold = ot.threshold.or(Some(number(value)));
-            }
-        } else if key == b"rv" {
-            if value.len() == 14 && is_hex(value) {
-                ot.randomness = ot.randomness.or(Some(number(value)));
-            }
-        } else if key.first().is_some_and(u8::is_ascii_lowercase)
+        let (key, value) = split_once(part, b':').unwrap_or_default();
+        let is_th = key == b"th" && (1..=14).contains(&value.len()) && is_hex(value);
+        let is_rv = key == b"rv" && value.len() == 14 && is_hex(value);
+        let is_other = !matches!(key, b"th" | b"rv")
+            && key.first().is_some_and(u8::is_ascii_lowercase)
             && key
                 .iter()
                 .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
             && value
                 .iter()
-                .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(b))
-        {
+                .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(b));
+        if is_th && ot.threshold.is_none() {
+            ot.threshold = Some(number(value));
+        } else if is_rv && ot.randomness.is_none() {
+            ot.randomness = Some(number(value));
+        } else if is_other {
             ot.unknown.push((key.to_vec(), value.to_vec()));
+        } else if !part.is_empty() {
+            ot.malformed += 1;
         }
     }
     ot
