@@ -71,6 +71,13 @@ pub(crate) trait Bounded {
     fn clamp_to(&mut self, low: u64, high: u64) -> bool;
 }
 
+/// Istio hands whole numbers on as binary fractions, hence `512.0` and `1e+06`.
+fn whole_float(text: &str) -> Option<u64> {
+    let float = text.parse::<f64>().ok()?;
+    let fits = (0.0..=9e15).contains(&float) && float.fract() == 0.0;
+    fits.then_some(float as u64)
+}
+
 macro_rules! whole_number {
     ($($kind:ty),+) => { $(
         impl Bounded for $kind {
@@ -87,11 +94,8 @@ macro_rules! whole_number {
                 let Value::Plain(text) = &node.value else {
                     return context.wrong_kind(node, "a whole number");
                 };
-                // Istio hands numbers on as binary fractions, hence `512.0` and `1e+06`.
                 let whole = text.parse::<$kind>().ok().or_else(|| {
-                    let float = text.parse::<f64>().ok()?;
-                    let fits = float >= 0.0 && float <= f64::from(u32::MAX) && float.fract() == 0.0;
-                    if fits { <$kind>::try_from(float as u64).ok() } else { None }
+                    whole_float(text).and_then(|whole| <$kind>::try_from(whole).ok())
                 });
                 match whole {
                     Some(whole) => *self = whole,
@@ -279,10 +283,9 @@ impl Setting for Duration {
 
 impl Setting for ByteSize {
     fn decode(&mut self, node: &Node, context: &mut Context) {
-        match node
-            .text()
-            .and_then(|text| units::quantity(text, &SIZE_UNITS, Some(1)))
-        {
+        let read =
+            |text| units::quantity(text, &SIZE_UNITS, Some(1)).or_else(|| whole_float(text));
+        match node.text().and_then(read) {
             Some(found) => *self = Self::new(found),
             None => context.wrong_kind(node, "a size such as `64KiB`, `4MiB` or a number of bytes"),
         }

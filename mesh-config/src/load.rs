@@ -4,7 +4,7 @@
 //! top: `COSTS` (the price table) and Envoy's `tracing.http.typed_config` with its `propagation`
 //! and `service_name`.
 
-use crate::diagnostic::{Diagnostic, Diagnostics, Severity};
+use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::node::{Entry, Mark, Node, SyntaxError, Value};
 use crate::policy::Policy;
 use crate::setting::{Context, Setting};
@@ -102,20 +102,19 @@ fn load(parsed: Result<Node, SyntaxError>, file: &str) -> Result<Loaded, Diagnos
         Ok(mut root) => {
             take_specification_shapes(&mut root, &mut context);
             policy.decode(&root, &mut context);
-            crate::check::check(&policy, &root, &mut context);
+            // What could not be read stands at its default: comparing it would mislead.
+            if !context.has_errors() {
+                crate::check::check(&policy, &root, &mut context);
+            }
         }
         Err(error) => context.error(error.mark, error.message, ""),
     }
-    let found = context.into_found();
-    if found
-        .iter()
-        .any(|diagnostic| diagnostic.severity == Severity::Error)
-    {
-        return Err(Diagnostics::new(found));
+    if context.has_errors() {
+        return Err(Diagnostics::new(context.into_found()));
     }
     Ok(Loaded {
         policy,
-        warnings: found,
+        warnings: context.into_found(),
     })
 }
 

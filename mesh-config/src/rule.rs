@@ -86,6 +86,19 @@ impl Condition {
         &self.source
     }
 
+    /// The condition in one spelling: equal texts mean equal conditions. Parses the text again.
+    pub fn canonical(&self) -> Option<String> {
+        parser::parse(&self.source)
+            .ok()
+            .map(|tree| tree.to_string())
+    }
+
+    /// Whether the condition wants one attribute to equal two different values. Other
+    /// contradictions are not found.
+    pub fn contradicts_itself(&self) -> bool {
+        parser::parse(&self.source).is_ok_and(|tree| ast::contradicts_itself(&tree))
+    }
+
     /// What is left of the condition in each phase, for explanations. Parses the text again.
     pub fn parts(&self) -> Option<Parts> {
         parser::parse(&self.source)

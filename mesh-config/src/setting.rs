@@ -40,6 +40,10 @@ impl Context {
         self.found
     }
 
+    pub(crate) fn has_errors(&self) -> bool {
+        self.found.iter().any(|found| found.severity == Severity::Error)
+    }
+
     /// Runs `read` with the path extended by a key.
     pub(crate) fn at_key(&mut self, key: &str, read: impl FnOnce(&mut Self)) {
         let length = self.path.len();
@@ -61,6 +65,13 @@ impl Context {
         self.path.push_str(&format!("[{index}]"));
         read(self);
         self.path.truncate(length);
+    }
+
+    /// Runs `read` with `path` as the path.
+    pub(crate) fn at_path(&mut self, path: &str, read: impl FnOnce(&mut Self)) {
+        let outer = std::mem::replace(&mut self.path, path.to_owned());
+        read(self);
+        self.path = outer;
     }
 
     /// Records a problem at `mark`.

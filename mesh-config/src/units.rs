@@ -170,3 +170,107 @@ pub(crate) fn print_quantity(value: u64, units: &[(&str, u64)]) -> String {
     }
     "0".to_owned()
 }
+
+/// Reads a day such as `2026-01-31` as nanoseconds since the Unix epoch, at its begin in UTC.
+pub(crate) fn day_ns(text: &str) -> Option<u64> {
+    let mut parts = text.split('-');
+    let mut part = |digits: usize| {
+        let part = parts.next().filter(|part| part.len() == digits)?;
+        if part.bytes().all(|byte| byte.is_ascii_digit()) {
+            part.parse::<u64>().ok()
+        } else {
+            None
+        }
+    };
+    let (year, month, day) = (part(4)?, part(2)?, part(2)?);
+    if parts.next().is_some() || year < 1970 || !(1..=12).contains(&month) {
+        return None;
+    }
+    let leap = |year: u64| {
+        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+    };
+    let length = |month: u64| match month {
+        2 => 28 + u64::from(leap(year)),
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    };
+    if !(1..=length(month)).contains(&day) {
+        return None;
+    }
+    let years: u64 = (1970..year).map(|year| 365 + u64::from(leap(year))).sum();
+    let months: u64 = (1..month).map(length).sum();
+    (years + months + day - 1).checked_mul(86_400_000_000_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_exact_and_need_a_unit() {
+        let nanos = |text| duration(text).map(|found| found.as_nanos());
+        assert_eq!(nanos("60s"), Some(60_000_000_000));
+        assert_eq!(nanos("1h30m"), Some(5_400_000_000_000));
+        assert_eq!(nanos("1.5s"), Some(1_500_000_000));
+        assert_eq!(nanos("0.1us"), Some(100));
+        assert_eq!(nanos("0"), Some(0));
+        for bad in [
+            "",
+            "60",
+            "s",
+            "1 s",
+            "-1s",
+            "1x",
+            "1s2",
+            "1e3s",
+            "999999999999d",
+            ".s",
+        ] {
+            assert_eq!(nanos(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn sizes_may_be_plain_bytes() {
+        let bytes = |text| quantity(text, &SIZE_UNITS, Some(1));
+        assert_eq!(bytes("4MiB"), Some(4 << 20));
+        assert_eq!(bytes("1.5KiB"), Some(1536));
+        assert_eq!(bytes("2KB"), Some(2000));
+        assert_eq!(bytes("17"), Some(17));
+        assert_eq!(bytes("4mib"), None);
+        assert_eq!(bytes("99999999999GiB"), None);
+    }
+
+    #[test]
+    fn quantities_print_in_the_largest_unit_that_divides_them() {
+        for (text, nanos) in [
+            ("1500ms", 1_500_000_000),
+            ("7d", 604_800_000_000_000),
+            ("0", 0),
+        ] {
+            assert_eq!(print_quantity(nanos, &TIME_UNITS), text);
+            assert_eq!(
+                duration(text).map(|found| found.as_nanos()),
+                Some(nanos.into())
+            );
+        }
+    }
+
+    #[test]
+    fn days_follow_the_gregorian_calendar() {
+        let days = |text| day_ns(text).map(|nanos| nanos / 86_400_000_000_000);
+        assert_eq!(days("1970-01-01"), Some(0));
+        assert_eq!(days("2000-03-01"), Some(11_017));
+        assert_eq!(days("2026-11-20"), Some(20_777));
+        for bad in [
+            "2026-02-29",
+            "2026-13-01",
+            "2026-1-01",
+            "2026-01-01-01",
+            "1969-12-31",
+            "x",
+        ] {
+            assert_eq!(days(bad), None, "{bad}");
+        }
+    }
+}

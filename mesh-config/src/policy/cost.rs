@@ -34,16 +34,16 @@ section! {
     /// size factor), in US dollars, exact to 10^-9.
     Cost {
         /// Version of the prices; it is stamped on every cost.
-        version: String = "1".to_owned();
+        version: String = crate::price::DEFAULT_VERSION.to_owned();
         /// Base price of operations that the table does not name.
         default_usd: NanoUsd = NanoUsd::from_nanos(10_000);
         /// Base price by operation type. The key `COSTS` at the top of a document is the same
         /// table.
         operations: Table<NanoUsd> = specification_prices();
         /// Added share of the base price per 100 ms.
-        duration_factor_per_100ms: f64 = 0.1, in 0..=1000000;
+        duration_factor_per_100ms: f64 = 0.1, in 0..=4000;
         /// Added share of the base price per MiB of request and response bodies.
-        size_factor_per_mib: f64 = 0.01, in 0..=1000000;
+        size_factor_per_mib: f64 = 0.01, in 0..=4000;
         /// Earlier and later price tables, chosen by the time of the span; the prices above hold
         /// where none of them does.
         versions: Vec<PriceVersion> = Vec::new();

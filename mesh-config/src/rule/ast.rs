@@ -175,3 +175,22 @@ fn test_decided_from(attribute: &Attribute, check: &Check) -> (Phase, Phase) {
         Check::Compare(Sign::StartsWith, _) | Check::Exists => (own, own),
     }
 }
+
+/// Whether some attribute would have to equal two different values.
+pub(super) fn contradicts_itself(tree: &Tree) -> bool {
+    let Tree::And(list) = tree else { return false };
+    let wanted = |tree: &Tree| match tree {
+        Tree::Test(attribute, Check::Compare(Sign::Equal, operand))
+            if !matches!(operand, Operand::Glob(_)) =>
+        {
+            Some((attribute.clone(), operand.clone()))
+        }
+        _ => None,
+    };
+    let equal: Vec<_> = list.iter().filter_map(wanted).collect();
+    equal.iter().any(|(attribute, operand)| {
+        equal
+            .iter()
+            .any(|(other, value)| attribute == other && operand != value)
+    })
+}
