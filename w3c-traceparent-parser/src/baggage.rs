@@ -9,7 +9,8 @@
 //!
 //! Limits: [`MAX_LINES`] lines with well-formed members; what later lines hold is counted as
 //! [`Baggage::overflowed`]. The limits of the standard for the output are [`MAX_MEMBERS`] and
-//! [`MAX_BYTES`]; they are arguments of the writer.
+//! [`MAX_BYTES`]; they are arguments of the writer. A view takes 132 words on the stack: 1,056
+//! bytes on a 64-bit machine, 528 in WebAssembly.
 
 mod member;
 mod percent;
@@ -23,6 +24,8 @@ pub use self::percent::{percent_decode, percent_encode};
 use crate::bytes;
 pub use crate::write::{WriteError, Written};
 
+/// Name of the header: written in lower case, received in any (`eq_ignore_ascii_case`).
+pub const HEADER: &str = "baggage";
 /// Members that everybody must be able to pass on.
 pub const MAX_MEMBERS: usize = 64;
 /// Bytes of all members, commas counted, that everybody must be able to pass on.

@@ -64,6 +64,9 @@ macro_rules! word {
 }
 
 impl TraceParent {
+    /// Name of the header: written in lower case, received in any (`eq_ignore_ascii_case`).
+    pub const HEADER: &str = "traceparent";
+
     /// Parses one header value. Space and tab around it are ignored.
     ///
     /// Versions 01 to fe are accepted as the standard asks: the first four fields are read, what

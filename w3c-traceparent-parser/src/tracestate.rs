@@ -8,7 +8,8 @@
 //! never affects `traceparent`; a caller that did not get a valid `traceparent` must not parse
 //! `tracestate` at all.
 //!
-//! Limits: 32 members per list, 256 bytes per key and per value.
+//! Limits: 32 members per list, 256 bytes per key and per value. A list takes 97 words on the
+//! stack: 776 bytes on a 64-bit machine, 388 in WebAssembly.
 
 mod error;
 mod write;
@@ -19,6 +20,8 @@ pub use self::error::{TraceStateError, TraceStateErrorReason};
 use crate::bytes;
 pub use crate::write::{WriteError, Written};
 
+/// Name of the header: written in lower case, received in any (`eq_ignore_ascii_case`).
+pub const HEADER: &str = "tracestate";
 /// Members that a list may have.
 pub const MAX_MEMBERS: usize = 32;
 /// Bytes that a key may have.

@@ -371,6 +371,12 @@ fn own_keys_occur_once_and_own_members_fit_the_limits() {
 }
 
 #[test]
+fn a_view_takes_two_words_per_line_and_four_for_the_counts() {
+    let words = 2 * baggage::MAX_LINES + 4;
+    assert_eq!(size_of::<Baggage<'_>>(), words * size_of::<usize>());
+}
+
+#[test]
 fn values_do_not_reach_a_log_by_debug() {
     let baggage = Baggage::parse(b"user=alice;p=secret");
     let member = baggage.get(b"user").unwrap();

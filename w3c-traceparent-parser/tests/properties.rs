@@ -17,7 +17,11 @@ mod check;
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
 /// Each round checks three inputs per header.
-const ROUNDS: usize = 5_000;
+const ROUNDS: usize = if cfg!(target_arch = "wasm32") {
+    1_000
+} else {
+    5_000
+};
 
 fn rng() -> fastrand::Rng {
     #[cfg(target_arch = "wasm32")]

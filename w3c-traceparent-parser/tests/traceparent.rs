@@ -318,6 +318,13 @@ fn ids_in_text_need_exactly_their_lowercase_digits() {
 }
 
 #[test]
+fn header_names_are_written_in_lower_case() {
+    use w3c_traceparent_parser::{baggage, tracestate};
+    let names = [TraceParent::HEADER, tracestate::HEADER, baggage::HEADER];
+    assert_eq!(names, ["traceparent", "tracestate", "baggage"]);
+}
+
+#[test]
 fn labels_of_reasons_are_stable_and_unique() {
     let labels = Reason::ALL.map(Reason::as_str);
     let expected = [

@@ -413,6 +413,12 @@ fn a_buffer_that_is_too_small_is_an_error_that_names_the_size() {
 }
 
 #[test]
+fn a_view_takes_three_words_per_member_and_one_for_the_length() {
+    let words = 3 * tracestate::MAX_MEMBERS + 1;
+    assert_eq!(size_of::<TraceState<'_>>(), words * size_of::<usize>());
+}
+
+#[test]
 fn labels_of_reasons_are_stable_and_unique() {
     let labels = Reason::ALL.map(Reason::as_str);
     let expected = [
