@@ -125,3 +125,6 @@ impl std::fmt::Display for Condition {
         f.write_str(&self.source)
     }
 }
+
+#[cfg(test)]
+mod tests;
