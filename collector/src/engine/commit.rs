@@ -1,0 +1,122 @@
+//! The committer: one group of requests, one sync.
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
+use std::time::Instant;
+
+use tokio::sync::mpsc::Receiver;
+
+use super::{Append, AppendError, Command};
+use crate::metrics::Metrics;
+use crate::store::Store;
+use crate::store::generation::Sealed;
+use crate::wal::fs::RealFs;
+use crate::wal::log::Log;
+use crate::wal::record::Record;
+
+/// Requests of one group. Bounds how long the first of them waits for the others' rows.
+const GROUP_RECORDS: usize = 1_024;
+/// Stored bytes of one group (one request may exceed it alone).
+const GROUP_BYTES: usize = 16 << 20;
+
+/// See the module's documentation.
+pub(super) struct Committer {
+    pub(super) log: Log<RealFs>,
+    pub(super) store: Arc<Store>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) poisoned: Arc<AtomicBool>,
+    pub(super) sealed: Sender<Arc<Sealed>>,
+}
+
+impl Committer {
+    /// Works until every sender is gone.
+    pub(super) fn run(mut self, mut commands: Receiver<Command>) {
+        let mut group = Vec::new();
+        while let Some(first) = commands.blocking_recv() {
+            let mut bytes = self.take(first, &mut group);
+            while bytes < GROUP_BYTES && group.len() < GROUP_RECORDS {
+                match commands.try_recv() {
+                    Ok(command) => bytes += self.take(command, &mut group),
+                    Err(_) => break,
+                }
+            }
+            self.commit(&mut group);
+            if self.store.should_seal(Instant::now(), self.log.open_bytes()) {
+                self.seal();
+            }
+        }
+    }
+
+    /// Queues an append; everything else is done at once.
+    fn take(&mut self, command: Command, group: &mut Vec<Append>) -> usize {
+        match command {
+            Command::Append(append) => {
+                let bytes = append.record.payload.len();
+                group.push(append);
+                bytes
+            }
+            Command::Compacted(segment) => {
+                if let Err(error) = self.log.remove(segment) {
+                    // It is removed at the next start: the catalog says that it is compacted.
+                    tracing::warn!(segment, %error, "cannot remove a compacted log segment");
+                }
+                0
+            }
+            Command::Tick => 0,
+        }
+    }
+
+    fn commit(&mut self, group: &mut Vec<Append>) {
+        if group.is_empty() {
+            return;
+        }
+        let start = Instant::now();
+        let mut records: Vec<Record> = Vec::with_capacity(group.len());
+        let mut waiting = Vec::with_capacity(group.len());
+        for append in group.drain(..) {
+            self.metrics.log_bytes.add(append.record.payload.len() as u64);
+            records.push(append.record);
+            waiting.push((append.batch, append.reply));
+        }
+        // Keyed by the operating system's entropy; it need not be secret for long.
+        let salt = RandomState::new().hash_one(start);
+        let appended = self.log.append(&records, salt);
+        self.metrics.log_groups.add(start.elapsed());
+        if let Err(error) = appended {
+            if self.log.is_poisoned() {
+                self.poisoned.store(true, Ordering::Release);
+            }
+            tracing::error!(%error, requests = records.len(), "requests were not stored");
+            for (_, reply) in waiting {
+                // A client that has gone needs no answer.
+                let _ = reply.send(Err(AppendError::Storage));
+            }
+            return;
+        }
+        self.metrics.log_records.add(records.len() as u64);
+        drop(records);
+        for (batch, reply) in waiting {
+            let inserted = self.store.insert(&batch, start).map_err(|error| {
+                tracing::error!(%error, "rows of a logged request cannot be shown until a restart");
+                AppendError::Storage
+            });
+            if let Ok(inserted) = inserted {
+                self.metrics.spans.add(inserted.new);
+                self.metrics.duplicates.add(inserted.duplicates);
+            }
+            let _ = reply.send(inserted);
+        }
+    }
+
+    fn seal(&mut self) {
+        self.log.rotate();
+        match self.store.seal(self.log.current()) {
+            // The compactor ends only after this thread has dropped its sender.
+            Ok(sealed) => drop(self.sealed.send(sealed)),
+            Err(error) => tracing::error!(%error, "cannot seal a generation"),
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! The compactor: sealed generations become partitions.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc::WeakSender;
+
+use super::{Command, merge};
+use crate::metrics::Metrics;
+use crate::store::Store;
+use crate::store::catalog::{Catalog, CatalogError};
+use crate::store::compact::{self, CompactError};
+use crate::store::generation::Sealed;
+use crate::wal::fs::RealFs;
+
+/// Pause after a failed compaction (a full disk, most likely).
+const RETRY: Duration = Duration::from_secs(5);
+/// How often a pause looks whether the collector is closing.
+const STEP: Duration = Duration::from_millis(100);
+
+/// See the module's documentation.
+pub(super) struct Compactor {
+    pub(super) catalog: Catalog<RealFs>,
+    pub(super) root: PathBuf,
+    pub(super) store: Arc<Store>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) closing: Arc<AtomicBool>,
+    pub(super) committer: WeakSender<Command>,
+}
+
+/// Why a generation could not be compacted.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error(transparent)]
+    Write(#[from] CompactError),
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+}
+
+impl Compactor {
+    /// Works until the committer has ended.
+    pub(super) fn run(mut self, sealed: &Receiver<Arc<Sealed>>) {
+        while let Ok(generation) = sealed.recv() {
+            while let Err(error) = self.compact(&generation) {
+                self.metrics.compaction_failures.add(1);
+                tracing::error!(segment = generation.segment, %error, "cannot compact");
+                if !self.pause() {
+                    return;
+                }
+            }
+            self.merge();
+            if self.is_closing() {
+                // The rest stays in the log and is read back at the next start.
+                return;
+            }
+        }
+    }
+
+    fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    /// False when the collector closes meanwhile.
+    fn pause(&self) -> bool {
+        let end = Instant::now() + RETRY;
+        while Instant::now() < end {
+            if self.is_closing() {
+                return false;
+            }
+            std::thread::sleep(STEP);
+        }
+        true
+    }
+
+    fn compact(&mut self, sealed: &Sealed) -> Result<(), Failure> {
+        let start = Instant::now();
+        let metas = compact::write(sealed, &self.root)?;
+        let bytes: u64 = metas.iter().map(|meta| meta.bytes).sum();
+        let partitions = metas.len();
+        self.catalog.commit_segment(sealed.segment, metas)?;
+        self.store.compacted(sealed.segment, self.catalog.partitions().to_vec());
+        if let Some(committer) = self.committer.upgrade() {
+            // Closed: the segment is removed at the next start.
+            drop(committer.blocking_send(Command::Compacted(sealed.segment)));
+        }
+        self.metrics.partition_bytes.add(bytes);
+        self.metrics.compactions.add(start.elapsed());
+        tracing::info!(
+            segment = sealed.segment,
+            spans = sealed.rows,
+            partitions,
+            bytes,
+            milliseconds = start.elapsed().as_millis() as u64,
+            "compacted a log segment"
+        );
+        Ok(())
+    }
+
+    fn merge(&mut self) {
+        let start = Instant::now();
+        match merge::run(&mut self.catalog, &self.root, &self.store) {
+            Ok(0) => {}
+            Ok(merged) => {
+                self.metrics.merges.add(start.elapsed());
+                tracing::info!(merged, "merged partitions");
+            }
+            // Nothing is lost: the partitions stay as they are.
+            Err(error) => tracing::warn!(%error, "cannot merge partitions"),
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Merging small partitions of a day, so that quiet hours and restarts do not leave thousands
+//! of files behind.
+//!
+//! When a day has [`ENOUGH`] small partitions, they become one. The catalog exchanges them in
+//! one step; queries that use the old files keep them until they end.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+use super::compactor::Failure;
+use crate::store::catalog::{Catalog, Meta, Partition};
+use crate::store::compact::{self, CompactError, day_name};
+use crate::store::{Store, columns, parts};
+use crate::wal::fs::RealFs;
+
+/// Partitions of a day that are worth a merge.
+const ENOUGH: usize = 8;
+/// A partition below this size is small.
+const SMALL_BYTES: u64 = 8 << 20;
+/// Spans of one merge; bounds its memory to a few hundred MiB.
+const MAX_ROWS: u64 = 500_000;
+
+/// Merges where it is worth it; returns how many partitions were replaced.
+pub(super) fn run(
+    catalog: &mut Catalog<RealFs>,
+    root: &Path,
+    store: &Store,
+) -> Result<usize, Failure> {
+    let mut merged = 0;
+    for (day, group) in candidates(catalog.partitions()) {
+        let meta = merge(day, &group, root)?;
+        catalog.replace_partitions(&group, vec![meta])?;
+        store.set_partitions(catalog.partitions().to_vec());
+        merged += group.len();
+    }
+    Ok(merged)
+}
+
+fn candidates(partitions: &[Arc<Partition>]) -> Vec<(i64, Vec<Arc<Partition>>)> {
+    let mut days: BTreeMap<i64, (u64, Vec<Arc<Partition>>)> = BTreeMap::new();
+    for partition in partitions {
+        let meta = &partition.meta;
+        let (rows, group) = days.entry(meta.day).or_default();
+        if meta.bytes < SMALL_BYTES && *rows + meta.rows <= MAX_ROWS {
+            *rows += meta.rows;
+            group.push(partition.clone());
+        }
+    }
+    days.into_iter()
+        .filter(|(_, (_, group))| group.len() >= ENOUGH)
+        .map(|(day, (_, group))| (day, group))
+        .collect()
+}
+
+fn merge(day: i64, group: &[Arc<Partition>], root: &Path) -> Result<Meta, CompactError> {
+    let mut spans = Vec::new();
+    let mut trace_parts = Vec::new();
+    for partition in group {
+        read(&partition.spans(), &mut spans)?;
+        read(&partition.traces(), &mut trace_parts)?;
+    }
+    let spans = compact::sorted(&columns::schema(), &spans, "timestamp")?;
+    let trace_parts = compact::sorted(&parts::schema(), &trace_parts, "first_seen")?;
+    let trace_parts = compact::merge_parts(&trace_parts)?;
+    // Unique: one thread merges, and the clock moves on between two merges of a day.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos());
+    let stem = format!("{}/m{now:020x}", day_name(day));
+    compact::write_partition(root, stem, day, &spans, &trace_parts)
+}
+
+fn read(path: &Path, into: &mut Vec<RecordBatch>) -> Result<(), CompactError> {
+    let file = std::fs::File::open(path)?;
+    for batch in ParquetRecordBatchReaderBuilder::try_new(file)?.build()? {
+        into.push(batch?);
+    }
+    Ok(())
+}

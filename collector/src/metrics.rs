@@ -1,0 +1,243 @@
+//! The collector's own counters, as Prometheus text.
+//!
+//! Every refusal and every loss is counted once, at the place that refuses or loses, with its
+//! reason. Label values are fixed at compile time: nothing a client sends becomes a label.
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::otlp::limits::Refusal;
+
+/// A number that only rises.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds to the counter.
+    pub(crate) fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// The value.
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Time spent and how often.
+#[derive(Debug, Default)]
+pub(crate) struct Timer {
+    nanos: Counter,
+    count: Counter,
+}
+
+impl Timer {
+    /// Counts one event that took `time`.
+    pub(crate) fn add(&self, time: Duration) {
+        self.nanos.add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+        self.count.add(1);
+    }
+}
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $variant:ident => $label:literal,)+) => {
+        /// Why a whole request was refused.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) enum RequestRefusal { $($(#[doc = $doc])+ $variant,)+ }
+
+        impl RequestRefusal {
+            /// Every reason, in the order of the counters.
+            pub(crate) const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            /// The stable label.
+            pub(crate) const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $label,)+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// The body is larger than allowed, before or after decompression.
+    TooLarge => "too_large",
+    /// Neither protobuf nor JSON.
+    MediaType => "media_type",
+    /// An unknown content encoding, or a body that does not decompress.
+    Encoding => "encoding",
+    /// Not an OTLP request.
+    Malformed => "malformed",
+    /// The client did not send its body in time, or gave up.
+    Body => "body",
+    /// Too many bytes in flight.
+    InFlight => "in_flight",
+    /// The queue to the log is full.
+    Queue => "queue",
+    /// Rows in memory wait for compaction.
+    HotFull => "hot_full",
+    /// The log could not be written.
+    Storage => "storage",
+    /// The collector is shutting down.
+    Draining => "draining",
+}
+
+/// All counters.
+#[derive(Debug, Default)]
+pub(crate) struct Metrics {
+    /// Export requests over gRPC.
+    pub(crate) grpc_requests: Counter,
+    /// Export requests over HTTP.
+    pub(crate) http_requests: Counter,
+    /// Bytes of bodies as received.
+    pub(crate) body_bytes: Counter,
+    /// Spans stored.
+    pub(crate) spans: Counter,
+    /// Spans that were known already.
+    pub(crate) duplicates: Counter,
+    spans_refused: [Counter; Refusal::ALL.len()],
+    requests_refused: [Counter; RequestRefusal::ALL.len()],
+    /// Records written to the log.
+    pub(crate) log_records: Counter,
+    /// Bytes written to the log.
+    pub(crate) log_bytes: Counter,
+    /// Write and sync of a group.
+    pub(crate) log_groups: Timer,
+    /// Damaged places found in the log at start.
+    pub(crate) log_damaged: Counter,
+    /// Bytes cut off torn tails at start.
+    pub(crate) log_torn_bytes: Counter,
+    /// Spans read back from the log at start.
+    pub(crate) recovered: Counter,
+    /// Compactions of a generation.
+    pub(crate) compactions: Timer,
+    /// Compactions that failed and are tried again.
+    pub(crate) compaction_failures: Counter,
+    /// Merges of partitions.
+    pub(crate) merges: Timer,
+    /// Bytes of partition files written.
+    pub(crate) partition_bytes: Counter,
+    /// SQL queries answered.
+    pub(crate) queries: Timer,
+    /// SQL queries refused or failed.
+    pub(crate) query_failures: Counter,
+    /// Connections refused at the limit.
+    pub(crate) connections_refused: Counter,
+}
+
+/// What is measured at the moment of asking.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Gauges {
+    /// Estimated bytes of rows in memory.
+    pub(crate) hot_bytes: usize,
+    /// Spans in memory.
+    pub(crate) hot_spans: u64,
+    /// Generations waiting for compaction.
+    pub(crate) waiting: usize,
+    /// Partitions.
+    pub(crate) partitions: usize,
+    /// Bytes of requests being worked on.
+    pub(crate) in_flight_bytes: usize,
+    /// True when the log takes no more records.
+    pub(crate) poisoned: bool,
+}
+
+impl Metrics {
+    /// Counts refused spans.
+    pub(crate) fn refuse_spans(&self, reason: Refusal, count: u64) {
+        if let Some(counter) = self.spans_refused.get(reason as usize) {
+            counter.add(count);
+        }
+    }
+
+    /// Counts a refused request.
+    pub(crate) fn refuse_request(&self, reason: RequestRefusal) {
+        if let Some(counter) = self.requests_refused.get(reason as usize) {
+            counter.add(1);
+        }
+    }
+
+    /// Everything in Prometheus' text format.
+    pub(crate) fn render(&self, gauges: &Gauges) -> String {
+        let mut page = Page(String::with_capacity(8 * 1024));
+        page.family("requests_total", "counter", "OTLP export requests by transport.");
+        page.sample("requests_total", "transport=\"grpc\"", self.grpc_requests.get());
+        page.sample("requests_total", "transport=\"http\"", self.http_requests.get());
+        page.family("requests_refused_total", "counter", "Refused requests by reason.");
+        for (reason, counter) in RequestRefusal::ALL.iter().zip(&self.requests_refused) {
+            let label = format!("reason=\"{}\"", reason.as_str());
+            page.sample("requests_refused_total", &label, counter.get());
+        }
+        page.family("spans_refused_total", "counter", "Refused spans by reason.");
+        for (reason, counter) in Refusal::ALL.iter().zip(&self.spans_refused) {
+            let label = format!("reason=\"{}\"", reason.as_str());
+            page.sample("spans_refused_total", &label, counter.get());
+        }
+        for (name, help, counter) in [
+            ("body_bytes_total", "Bytes of request bodies as received.", &self.body_bytes),
+            ("spans_stored_total", "Spans stored.", &self.spans),
+            ("spans_duplicate_total", "Spans received again.", &self.duplicates),
+            ("spans_recovered_total", "Spans read back from the log at start.", &self.recovered),
+            ("log_records_total", "Records written to the log.", &self.log_records),
+            ("log_bytes_total", "Bytes written to the log.", &self.log_bytes),
+            ("log_damaged_total", "Damaged places found in the log.", &self.log_damaged),
+            ("log_torn_bytes_total", "Bytes cut off torn tails.", &self.log_torn_bytes),
+            ("compaction_failures_total", "Failed compactions.", &self.compaction_failures),
+            ("partition_bytes_total", "Bytes of partitions written.", &self.partition_bytes),
+            ("query_failures_total", "Queries refused or failed.", &self.query_failures),
+            ("connections_refused_total", "Connections over the limit.", &self.connections_refused),
+        ] {
+            page.family(name, "counter", help);
+            page.sample(name, "", counter.get());
+        }
+        for (name, help, timer) in [
+            ("log_group_seconds", "Write and sync of a group of requests.", &self.log_groups),
+            ("compaction_seconds", "Compaction of a generation.", &self.compactions),
+            ("merge_seconds", "Merges of partitions.", &self.merges),
+            ("query_seconds", "SQL queries.", &self.queries),
+        ] {
+            page.summary(name, help, timer);
+        }
+        page.gauges(gauges);
+        page.0
+    }
+}
+
+struct Page(String);
+
+impl Page {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        let _ = writeln!(
+            self.0,
+            "# HELP tracemeter_collector_{name} {help}\n# TYPE tracemeter_collector_{name} {kind}"
+        );
+    }
+
+    fn sample(&mut self, name: &str, labels: &str, value: u64) {
+        let _ = if labels.is_empty() {
+            writeln!(self.0, "tracemeter_collector_{name} {value}")
+        } else {
+            writeln!(self.0, "tracemeter_collector_{name}{{{labels}}} {value}")
+        };
+    }
+
+    fn summary(&mut self, name: &str, help: &str, timer: &Timer) {
+        self.family(name, "summary", help);
+        let seconds = timer.nanos.get() as f64 / 1e9;
+        let _ = writeln!(self.0, "tracemeter_collector_{name}_sum {seconds}");
+        let _ = writeln!(self.0, "tracemeter_collector_{name}_count {}", timer.count.get());
+    }
+
+    fn gauges(&mut self, gauges: &Gauges) {
+        for (name, help, value) in [
+            ("hot_bytes", "Estimated bytes of spans in memory.", gauges.hot_bytes as u64),
+            ("hot_spans", "Spans in memory.", gauges.hot_spans),
+            ("compaction_waiting", "Generations waiting for compaction.", gauges.waiting as u64),
+            ("partitions", "Partitions.", gauges.partitions as u64),
+            ("in_flight_bytes", "Bytes of requests in work.", gauges.in_flight_bytes as u64),
+            ("log_poisoned", "1 after a failed sync.", u64::from(gauges.poisoned)),
+        ] {
+            self.family(name, "gauge", help);
+            self.sample(name, "", value);
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! A whole trace export request: bytes in, [`SpanBatch`] out.
+
+use super::any::{self, Any};
+use super::batch::{Arena, ResourceRow, SpanBatch};
+use super::limits::{Limits, Refusal};
+use super::span;
+use super::wire::{Reader, WireError};
+use crate::policy::Rules;
+
+/// What decoding depends on besides the bytes. Decoding the same bytes in the same
+/// context always gives the same rows; recovery relies on it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Context<'a> {
+    /// Caps.
+    pub(crate) limits: &'a Limits,
+    /// Prices and classes.
+    pub(crate) rules: &'a Rules,
+    /// When the request was received, nanoseconds since the epoch.
+    pub(crate) received_ns: u64,
+}
+
+/// Decodes an `ExportTraceServiceRequest`.
+pub(crate) fn traces(message: &[u8], context: &Context<'_>) -> Result<SpanBatch, WireError> {
+    let mut batch =
+        SpanBatch { text: Arena::with_capacity(message.len()), ..SpanBatch::default() };
+    let mut reader = Reader::new(message);
+    while let Some((number, value)) = reader.next()? {
+        if number == 1 {
+            resource_spans(value.bytes()?, context, &mut batch)?;
+        }
+    }
+    Ok(batch)
+}
+
+fn resource_spans(
+    message: &[u8],
+    context: &Context<'_>,
+    batch: &mut SpanBatch,
+) -> Result<(), WireError> {
+    // The resource may follow its spans on the wire, so it is looked up first.
+    let mut resource_message = &[][..];
+    let mut reader = Reader::new(message);
+    while let Some((number, value)) = reader.next()? {
+        if number == 1 {
+            resource_message = value.bytes()?;
+        }
+    }
+    let row = resource(resource_message, context.limits, batch)?;
+    let index = u32::try_from(batch.resources.len()).unwrap_or(u32::MAX);
+    batch.resources.push(row);
+    let mut reader = Reader::new(message);
+    while let Some((number, value)) = reader.next()? {
+        if number == 2 {
+            scope_spans(value.bytes()?, index, context, batch)?;
+        }
+    }
+    Ok(())
+}
+
+fn resource(
+    message: &[u8],
+    limits: &Limits,
+    batch: &mut SpanBatch,
+) -> Result<ResourceRow, WireError> {
+    let mut service = None;
+    let start = batch.text.len();
+    let out = batch.text.buffer();
+    out.push('{');
+    let mut first = true;
+    let mut count = 0usize;
+    let mut reader = Reader::new(message);
+    while let Some((number, value)) = reader.next()? {
+        if number != 1 {
+            continue;
+        }
+        let (key, any) = any::key_value(value)?;
+        count += 1;
+        // Resource attributes beyond the limit are dropped: refusing all spans of a
+        // process for its environment would help nobody.
+        if count > limits.attributes || key.len() > limits.key_bytes {
+            continue;
+        }
+        if key == "service.name" {
+            service = any.as_str().filter(|name| name.len() <= limits.name_bytes);
+        }
+        write_member(key, any, limits, &mut first, out)?;
+    }
+    out.push('}');
+    let attributes = batch.text.since(start);
+    let name = service.filter(|name| !name.is_empty()).unwrap_or("unknown_service");
+    Ok(ResourceRow { service: batch.text.push(name), attributes })
+}
+
+fn scope_spans(
+    message: &[u8],
+    resource: u32,
+    context: &Context<'_>,
+    batch: &mut SpanBatch,
+) -> Result<(), WireError> {
+    let mut name = "";
+    let mut reader = Reader::new(message);
+    while let Some((number, value)) = reader.next()? {
+        if number == 1 {
+            let mut scope = Reader::new(value.bytes()?);
+            while let Some((number, value)) = scope.next()? {
+                if number == 1 {
+                    name = value.text()?;
+                }
+            }
+        }
+    }
+    if name.len() > context.limits.name_bytes {
+        name = "";
+    }
+    let scope = span::Scope {
+        text: batch.text.push(name),
+        is_filter: name == crate::policy::FILTER_SCOPE,
+        resource,
+    };
+    let mut reader = Reader::new(message);
+    while let Some((number, value)) = reader.next()? {
+        if number == 2 {
+            one_span(value.bytes()?, scope, context, batch);
+        }
+    }
+    Ok(())
+}
+
+fn one_span(message: &[u8], scope: span::Scope, context: &Context<'_>, batch: &mut SpanBatch) {
+    if batch.spans.len() >= context.limits.spans {
+        batch.refused.add(Refusal::TooManySpans, || {
+            format!("more than `{}` spans in one request", context.limits.spans)
+        });
+        return;
+    }
+    let text_before = batch.text.len();
+    match span::decode(message, scope, context, &mut batch.text) {
+        Ok(row) => batch.spans.push(row),
+        Err(error) => {
+            batch.text.truncate(text_before);
+            batch.refused.add(error.reason, || error.detail);
+        }
+    }
+}
+
+/// Appends `"key":value` to a JSON object.
+pub(crate) fn write_member(
+    key: &str,
+    any: Any<'_>,
+    limits: &Limits,
+    first: &mut bool,
+    out: &mut String,
+) -> Result<(), WireError> {
+    any::separate(first, out);
+    any::write_string(key, out);
+    out.push(':');
+    any.write_json(limits, 0, out)
+}

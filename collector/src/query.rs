@@ -1,0 +1,22 @@
+//! SQL over a snapshot of the store.
+//!
+//! Tables: `spans` and `trace_metadata`, each the union of rows in memory and partitions.
+//! Only queries are accepted (SELECT, WITH, VALUES, EXPLAIN, SHOW); there is no statement that
+//! writes, reads other files or changes settings.
+//!
+//! # Limits
+//!
+//! Rows and bytes of the answer ([`Limits::rows`], [`Limits::bytes`]: the answer is cut and says
+//! so), time ([`Limits::time`]), memory of all queries together ([`Limits::memory`]), queries at
+//! a time ([`Limits::concurrent`]) and length of the text ([`Limits::text`]). Beyond them a query
+//! fails with an error that names the limit.
+
+mod output;
+mod session;
+mod tables;
+
+#[cfg(any())]
+mod tests;
+
+pub(crate) use output::{Format, render};
+pub(crate) use session::{Answer, Limits, QueryEngine, QueryError};

@@ -1,0 +1,174 @@
+//! One query: parse, check, run within limits.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::error::DataFusionError;
+use datafusion::execution::context::SQLOptions;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
+use futures::StreamExt;
+use thiserror::Error;
+use tokio::sync::Semaphore;
+
+use super::tables;
+use crate::store::Snapshot;
+
+/// Limits of queries.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Rows of an answer. Defaults to 10,000.
+    pub(crate) rows: usize,
+    /// Bytes of an answer in memory. Defaults to 64 MiB.
+    pub(crate) bytes: usize,
+    /// Time of one query. Defaults to 30 s.
+    pub(crate) time: Duration,
+    /// Memory of all queries together. Defaults to 256 MiB.
+    pub(crate) memory: usize,
+    /// Bytes that sorts and joins may spill to the data folder. Defaults to 1 GiB.
+    pub(crate) spill: u64,
+    /// Queries at a time; more wait for up to `time`. Defaults to 4.
+    pub(crate) concurrent: usize,
+    /// Bytes of a query's text. Defaults to 64 KiB.
+    pub(crate) text: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            rows: 10_000,
+            bytes: 64 << 20,
+            time: Duration::from_secs(30),
+            memory: 256 << 20,
+            spill: 1 << 30,
+            concurrent: 4,
+            text: 64 << 10,
+        }
+    }
+}
+
+/// Why a query has no answer. The text goes to the client.
+#[derive(Debug, Error)]
+pub(crate) enum QueryError {
+    /// The query is wrong or not allowed.
+    #[error("{0}")]
+    Refused(String),
+    /// A limit was hit.
+    #[error("{0}")]
+    Limit(String),
+    /// Reading failed.
+    #[error("query failed: {0}")]
+    Failed(String),
+}
+
+impl From<DataFusionError> for QueryError {
+    fn from(error: DataFusionError) -> Self {
+        match error.find_root() {
+            DataFusionError::ResourcesExhausted(_) => {
+                Self::Limit("query needs more memory than queries may use".to_owned())
+            }
+            DataFusionError::SQL(..)
+            | DataFusionError::Plan(_)
+            | DataFusionError::SchemaError(..)
+            | DataFusionError::NotImplemented(_)
+            | DataFusionError::Diagnostic(..) => Self::Refused(error.strip_backtrace()),
+            _ => Self::Failed(error.strip_backtrace()),
+        }
+    }
+}
+
+/// Rows of an answer.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// Names and types of the columns.
+    pub(crate) schema: SchemaRef,
+    /// Rows.
+    pub(crate) batches: Vec<RecordBatch>,
+    /// True when rows were left out because of a limit.
+    pub(crate) truncated: bool,
+    /// Time taken.
+    pub(crate) elapsed: Duration,
+}
+
+/// Runs queries; caches of file footers are shared between them.
+pub(crate) struct QueryEngine {
+    limits: Limits,
+    runtime: Arc<RuntimeEnv>,
+    config: SessionConfig,
+    slots: Semaphore,
+}
+
+impl QueryEngine {
+    /// An engine that spills below `spill_dir` (only if it has to).
+    pub(crate) fn new(limits: Limits, spill_dir: &Path) -> Result<Self, QueryError> {
+        let runtime = RuntimeEnvBuilder::new()
+            .with_memory_limit(limits.memory, 1.0)
+            .with_temp_file_path(spill_dir)
+            .with_max_temp_directory_size(limits.spill)
+            .build_arc()?;
+        let workers = std::thread::available_parallelism().map_or(2, usize::from);
+        let config = SessionConfig::new()
+            .with_target_partitions(workers)
+            .with_information_schema(true);
+        Ok(Self { limits, runtime, config, slots: Semaphore::new(limits.concurrent) })
+    }
+
+    /// Runs one SQL text.
+    pub(crate) async fn sql(&self, snapshot: &Snapshot, text: &str) -> Result<Answer, QueryError> {
+        if text.len() > self.limits.text {
+            return Err(QueryError::Limit(format!(
+                "query has `{}` bytes, the limit is `{}`",
+                text.len(),
+                self.limits.text
+            )));
+        }
+        let start = Instant::now();
+        let work = async {
+            let _slot = self.slots.acquire().await.map_err(|_| {
+                QueryError::Failed("queries are not accepted any more".to_owned())
+            })?;
+            let context = SessionContext::new_with_config_rt(self.config.clone(), self.runtime.clone());
+            tables::register(&context, snapshot).await?;
+            let options = SQLOptions::new()
+                .with_allow_ddl(false)
+                .with_allow_dml(false)
+                .with_allow_statements(false);
+            let frame = context.sql_with_options(text, options).await?;
+            self.collect(frame, start).await
+        };
+        match tokio::time::timeout(self.limits.time, work).await {
+            Ok(answer) => answer,
+            Err(_) => Err(QueryError::Limit(format!(
+                "query took longer than `{}` s",
+                self.limits.time.as_secs()
+            ))),
+        }
+    }
+
+    async fn collect(&self, frame: DataFrame, start: Instant) -> Result<Answer, QueryError> {
+        let mut stream = frame.execute_stream().await?;
+        let schema = stream.schema();
+        let mut batches = Vec::new();
+        let (mut rows, mut bytes) = (0usize, 0usize);
+        let mut truncated = false;
+        while let Some(batch) = stream.next().await {
+            let mut batch = batch?;
+            let room = self.limits.rows.saturating_sub(rows);
+            if batch.num_rows() > room {
+                batch = batch.slice(0, room);
+                truncated = true;
+            }
+            rows += batch.num_rows();
+            bytes += batch.get_array_memory_size();
+            batches.push(batch);
+            if truncated || bytes > self.limits.bytes {
+                truncated = true;
+                break;
+            }
+        }
+        Ok(Answer { schema, batches, truncated, elapsed: start.elapsed() })
+    }
+}

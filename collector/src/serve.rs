@@ -1,0 +1,144 @@
+//! `collector serve`: start, wait for a signal, drain.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::cli::ServeArgs;
+use crate::engine::{Engine, OpenError};
+use crate::metrics::Metrics;
+use crate::otlp::limits::Limits;
+use crate::policy::{PolicyError, Rules};
+use crate::query::{self, QueryEngine, QueryError};
+use crate::server::budget::Budget;
+use crate::server::{App, grpc, http, net};
+use crate::store::Settings;
+
+/// How often the age of the open generation is looked at.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Why the collector cannot run.
+#[derive(Debug, Error)]
+pub(crate) enum ServeError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on `{address}`: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// The file with the addresses cannot be written.
+    #[error("cannot write `{path}`: {source}")]
+    AddressesFile {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// Signals cannot be waited for.
+    #[error("cannot wait for signals: {0}")]
+    Signal(std::io::Error),
+    /// The data folder cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The policy is wrong.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// The query engine cannot start.
+    #[error(transparent)]
+    Query(#[from] QueryError),
+}
+
+/// Runs until SIGTERM or SIGINT.
+pub(crate) async fn run(args: ServeArgs) -> Result<(), ServeError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Signal)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Signal)?;
+    // Ports first: a second collector with the same ports must not touch the data folder.
+    let grpc_listener = listen(args.grpc).await?;
+    let http_listener = listen(args.http).await?;
+    let addresses = (local(&grpc_listener, args.grpc)?, local(&http_listener, args.http)?);
+    let app = Arc::new(open(&args)?);
+    let (stop, stopped) = watch::channel(false);
+    let servers = [
+        tokio::spawn(net::serve(grpc_listener, grpc::routes(app.clone()), stopped.clone())),
+        tokio::spawn(net::serve(http_listener, http::routes(app.clone()), stopped.clone())),
+    ];
+    let ticker = tokio::spawn(tick(app.clone()));
+    if let Some(path) = &args.addresses_file {
+        write_addresses(path, addresses)
+            .map_err(|source| ServeError::AddressesFile { path: path.clone(), source })?;
+    }
+    tracing::info!(grpc = %addresses.0, http = %addresses.1, "ready");
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("draining");
+    app.draining.store(true, Ordering::Release);
+    // The receivers live in the servers above.
+    let _ = stop.send(true);
+    for server in servers {
+        drop(server.await);
+    }
+    ticker.abort();
+    // Joins threads: not on a worker of the runtime.
+    let closing = app.clone();
+    drop(tokio::task::spawn_blocking(move || closing.engine.close()).await);
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn open(args: &ServeArgs) -> Result<App, ServeError> {
+    let rules = Rules::load(args.policy.as_deref())?;
+    let metrics = Arc::new(Metrics::default());
+    let settings = Settings {
+        hot_bytes: args.hot_mib << 20,
+        generation_bytes: args.generation_mib << 20,
+        generation_age: Duration::from_secs(args.generation_age),
+        dedup_bytes: args.dedup_mib << 20,
+        ..Settings::default()
+    };
+    let engine = Engine::open(&args.data, settings, &rules, &metrics)?;
+    let queries = QueryEngine::new(query::Limits::default(), &args.data.join("tmp"))?;
+    Ok(App {
+        engine,
+        rules,
+        limits: Limits::default(),
+        metrics,
+        budget: Budget::new(args.in_flight_mib << 20),
+        queries,
+        draining: AtomicBool::new(false),
+    })
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })
+}
+
+fn local(listener: &TcpListener, address: SocketAddr) -> Result<SocketAddr, ServeError> {
+    listener.local_addr().map_err(|source| ServeError::Listen { address, source })
+}
+
+async fn tick(app: Arc<App>) {
+    let mut interval = tokio::time::interval(TICK);
+    loop {
+        interval.tick().await;
+        app.engine.tick();
+    }
+}
+
+/// Written under another name and renamed, so that a reader never sees half of it.
+fn write_addresses(path: &Path, (grpc, http): (SocketAddr, SocketAddr)) -> std::io::Result<()> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".tmp");
+    std::fs::write(&temporary, format!("{{\"grpc\":\"{grpc}\",\"http\":\"{http}\"}}\n"))?;
+    std::fs::rename(&temporary, path)
+}

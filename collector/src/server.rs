@@ -1,0 +1,70 @@
+//! The servers: OTLP/gRPC on one port; OTLP/HTTP, SQL, the page and the probes on the other.
+//!
+//! gRPC is served by the same HTTP/2 stack as everything else: an export call is one frame in,
+//! one frame and a trailer out, and doing that by hand means that both transports share one set
+//! of caps (body, decompression, bytes in flight).
+//!
+//! # Limits
+//!
+//! [`net::MAX_CONNECTIONS`] per port (further ones wait in the listen queue), header and body
+//! timeouts, [`ingest::Caps`] for bodies. At shutdown, requests under way get
+//! [`net::DRAIN`] to finish.
+
+pub(crate) mod api;
+pub(crate) mod body;
+pub(crate) mod budget;
+pub(crate) mod grpc;
+pub(crate) mod http;
+pub(crate) mod ingest;
+pub(crate) mod net;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use crate::engine::Engine;
+use crate::metrics::{Gauges, Metrics};
+use crate::otlp::limits::Limits;
+use crate::policy::Rules;
+use crate::query::QueryEngine;
+use crate::store::Snapshot;
+
+/// What all handlers share.
+pub(crate) struct App {
+    /// Log and store.
+    pub(crate) engine: Engine,
+    /// Prices and classes.
+    pub(crate) rules: Rules,
+    /// Caps of the decoder.
+    pub(crate) limits: Limits,
+    /// Counters.
+    pub(crate) metrics: Arc<Metrics>,
+    /// Bytes in flight.
+    pub(crate) budget: budget::Budget,
+    /// SQL.
+    pub(crate) queries: QueryEngine,
+    /// Set once shutdown has begun.
+    pub(crate) draining: AtomicBool,
+}
+
+impl App {
+    /// The current view of all spans.
+    pub(crate) fn snapshot(&self) -> Result<Snapshot, crate::query::QueryError> {
+        self.engine
+            .store()
+            .snapshot()
+            .map_err(|error| crate::query::QueryError::Failed(error.to_string()))
+    }
+
+    /// Values of the moment.
+    pub(crate) fn gauges(&self) -> Gauges {
+        let (hot_spans, waiting, partitions) = self.engine.store().sizes();
+        Gauges {
+            hot_bytes: self.engine.store().hot_bytes(),
+            hot_spans,
+            waiting,
+            partitions,
+            in_flight_bytes: self.budget.used(),
+            poisoned: self.engine.is_poisoned(),
+        }
+    }
+}

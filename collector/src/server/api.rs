@@ -1,0 +1,177 @@
+//! JSON for programs: SQL, traces, one trace.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Path, Query, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+
+use super::App;
+use super::body;
+use crate::otlp::reply;
+use crate::query::{Answer, Format, QueryError, render};
+
+/// Most bytes of a posted query.
+const MAX_QUERY: usize = 64 << 10;
+
+/// `?q=..&format=..`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SqlParameters {
+    q: Option<String>,
+    format: Option<String>,
+}
+
+/// `GET /api/sql?q=SELECT..`.
+pub(crate) async fn sql_get(
+    State(app): State<Arc<App>>,
+    Query(parameters): Query<SqlParameters>,
+) -> Response {
+    let Some(text) = parameters.q else {
+        return error(StatusCode::BAD_REQUEST, "parameter `q` is missing");
+    };
+    answer(&app, &text, parameters.format.as_deref()).await
+}
+
+/// `POST /api/sql` with the query as text, or as JSON `{"query": ".."}`.
+pub(crate) async fn sql_post(
+    State(app): State<Arc<App>>,
+    Query(parameters): Query<SqlParameters>,
+    request: Request,
+) -> Response {
+    let is_json = media_type_is_json(request.headers());
+    let mut share = app.budget.share();
+    let bytes = match body::read(request.into_body(), &mut share, MAX_QUERY).await {
+        Ok(bytes) => bytes,
+        Err(refused) => return error(StatusCode::PAYLOAD_TOO_LARGE, &refused.message),
+    };
+    let Ok(text) = std::str::from_utf8(&bytes) else {
+        return error(StatusCode::BAD_REQUEST, "the query is not valid utf-8");
+    };
+    if !is_json {
+        return answer(&app, text, parameters.format.as_deref()).await;
+    }
+    match serde_json::from_str::<PostedQuery>(text) {
+        Ok(posted) => {
+            let format = parameters.format.or(posted.format);
+            answer(&app, &posted.query, format.as_deref()).await
+        }
+        Err(problem) => error(StatusCode::BAD_REQUEST, &problem.to_string()),
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PostedQuery {
+    query: String,
+    format: Option<String>,
+}
+
+fn media_type_is_json(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/json"))
+}
+
+async fn answer(app: &App, text: &str, format: Option<&str>) -> Response {
+    let Some(format) = Format::parse(format.unwrap_or("json")) else {
+        return error(StatusCode::BAD_REQUEST, "formats are `json`, `csv` and `table`");
+    };
+    respond(run(app, text).await, format)
+}
+
+/// Runs a query over the current view and counts it.
+pub(crate) async fn run(app: &App, text: &str) -> Result<Answer, QueryError> {
+    let result = match app.snapshot() {
+        Ok(snapshot) => app.queries.sql(&snapshot, text).await,
+        Err(error) => Err(error),
+    };
+    match &result {
+        Ok(answer) => app.metrics.queries.add(answer.elapsed),
+        Err(_) => app.metrics.query_failures.add(1),
+    }
+    result
+}
+
+fn respond(result: Result<Answer, QueryError>, format: Format) -> Response {
+    let answer = match result {
+        Ok(answer) => answer,
+        Err(problem) => {
+            let status = match &problem {
+                QueryError::Refused(_) => StatusCode::BAD_REQUEST,
+                QueryError::Limit(_) => StatusCode::UNPROCESSABLE_ENTITY,
+                QueryError::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            };
+            return error(status, &problem.to_string());
+        }
+    };
+    match render(&answer, format) {
+        Ok(text) => {
+            let mut response =
+                ([(header::CONTENT_TYPE, format.media_type())], Body::from(text)).into_response();
+            if answer.truncated {
+                response
+                    .headers_mut()
+                    .insert("x-tracemeter-truncated", header::HeaderValue::from_static("true"));
+            }
+            response
+        }
+        Err(problem) => error(StatusCode::INTERNAL_SERVER_ERROR, &problem.to_string()),
+    }
+}
+
+/// `?order=cost|newest&limit=..`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TraceParameters {
+    order: Option<String>,
+    limit: Option<u32>,
+}
+
+/// `GET /api/traces`.
+pub(crate) async fn traces(
+    State(app): State<Arc<App>>,
+    Query(parameters): Query<TraceParameters>,
+) -> Response {
+    let order = match parameters.order.as_deref().unwrap_or("newest") {
+        "newest" => "last_seen",
+        "cost" => "recorded_cost",
+        _ => return error(StatusCode::BAD_REQUEST, "orders are `newest` and `cost`"),
+    };
+    let limit = parameters.limit.unwrap_or(100).min(1_000);
+    let query =
+        format!("SELECT * FROM trace_metadata ORDER BY {order} DESC, trace_id LIMIT {limit}");
+    respond(run(&app, &query).await, Format::Json)
+}
+
+/// `GET /api/traces/{id}`: the spans of one trace.
+pub(crate) async fn trace(State(app): State<Arc<App>>, Path(id): Path<String>) -> Response {
+    let Some(id) = trace_id(&id) else {
+        return error(StatusCode::BAD_REQUEST, "a trace id has 32 hex digits");
+    };
+    match run(&app, &trace_query(&id)).await {
+        Ok(answer) if answer.batches.iter().all(|batch| batch.num_rows() == 0) => {
+            error(StatusCode::NOT_FOUND, "no such trace")
+        }
+        result => respond(result, Format::Json),
+    }
+}
+
+/// A trace id in lower case, if it is one.
+pub(crate) fn trace_id(text: &str) -> Option<String> {
+    let is_id = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_id.then(|| text.to_ascii_lowercase())
+}
+
+/// All spans of a trace. `id` must come from [`trace_id`].
+pub(crate) fn trace_query(id: &str) -> String {
+    format!("SELECT * FROM spans WHERE trace_id = '{id}' ORDER BY timestamp, span_id LIMIT 10000")
+}
+
+/// An error as JSON.
+fn error(status: StatusCode, message: &str) -> Response {
+    let body = reply::status_json(0, message).replacen("\"code\":0,", "", 1);
+    (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+}

@@ -1,0 +1,254 @@
+//! From rows in memory to Parquet partitions: one pair of files per segment and day.
+//!
+//! Spans are sorted by start time, zstd compressed, in row groups of
+//! [`ROW_GROUP_ROWS`]; a bloom filter on the trace id makes look-ups by id skip almost all
+//! of them. Files are synced before the catalog may name them.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, RecordBatch, TimestampNanosecondArray, UInt32Array,
+};
+use datafusion::arrow::compute::{concat_batches, sort_to_indices, take_record_batch};
+use datafusion::arrow::datatypes::{
+    Decimal128Type, Int8Type, Int64Type, SchemaRef, TimestampNanosecondType,
+};
+use datafusion::arrow::error::ArrowError;
+use datafusion::parquet::arrow::ArrowWriter;
+use datafusion::parquet::basic::{Compression, ZstdLevel};
+use datafusion::parquet::errors::ParquetError;
+use datafusion::parquet::file::properties::WriterProperties;
+use datafusion::parquet::schema::types::ColumnPath;
+use mesh_config::DataTag;
+use thiserror::Error;
+
+use super::catalog::{Meta, spans_file, traces_file};
+use super::generation::Sealed;
+use super::parts::{self, Part, PartColumns, day_of};
+use super::columns;
+
+/// Rows of a Parquet row group: large enough to compress, small enough to skip.
+const ROW_GROUP_ROWS: usize = 128 * 1024;
+
+/// Why a generation cannot be written.
+#[derive(Debug, Error)]
+pub(crate) enum CompactError {
+    /// The file system failed.
+    #[error("cannot write a partition: {0}")]
+    Io(#[from] io::Error),
+    /// Arrow refused.
+    #[error("cannot sort a partition: {0}")]
+    Arrow(#[from] ArrowError),
+    /// Parquet refused.
+    #[error("cannot write a partition: {0}")]
+    Parquet(#[from] ParquetError),
+}
+
+/// Writes the partitions of a generation below `root`.
+pub(crate) fn write(sealed: &Sealed, root: &Path) -> Result<Vec<Meta>, CompactError> {
+    let spans = sorted(&columns::schema(), &sealed.spans, "timestamp")?;
+    let parts = sorted(&parts::schema(), &sealed.parts, "first_seen")?;
+    let mut part_days: HashMap<i64, RecordBatch> = by_day(&parts, "first_seen").into_iter().collect();
+    let mut metas = Vec::new();
+    for (day, spans) in by_day(&spans, "timestamp") {
+        // Parts are kept by day of their spans' start, so both sides have the same days.
+        let parts = part_days.remove(&day).unwrap_or_else(|| RecordBatch::new_empty(parts::schema()));
+        let parts = merge_parts(&parts)?;
+        let stem = format!("{}/{:016x}", day_name(day), sealed.segment);
+        metas.push(write_partition(root, stem, day, &spans, &parts)?);
+    }
+    Ok(metas)
+}
+
+/// All batches as one, sorted by a timestamp column.
+pub(crate) fn sorted(
+    schema: &SchemaRef,
+    batches: &[RecordBatch],
+    column: &str,
+) -> Result<RecordBatch, ArrowError> {
+    let all = concat_batches(schema, batches)?;
+    let Some(times) = all.column_by_name(column) else {
+        return Err(ArrowError::SchemaError(format!("no column `{column}`")));
+    };
+    let order: UInt32Array = sort_to_indices(times, None, None)?;
+    take_record_batch(&all, &order)
+}
+
+fn times<'a>(batch: &'a RecordBatch, column: &str) -> Option<&'a TimestampNanosecondArray> {
+    batch.column_by_name(column)?.as_primitive_opt::<TimestampNanosecondType>()
+}
+
+/// Slices a sorted batch at midnights.
+fn by_day(sorted: &RecordBatch, column: &str) -> Vec<(i64, RecordBatch)> {
+    let mut days = Vec::new();
+    let Some(times) = times(sorted, column).map(|array| array.values().to_vec()) else {
+        return days;
+    };
+    let mut rest = times.as_slice();
+    let mut offset = 0;
+    while let Some(first) = rest.first() {
+        let day = day_of(*first);
+        let len = rest.partition_point(|time| day_of(*time) == day);
+        days.push((day, sorted.slice(offset, len)));
+        offset += len;
+        rest = rest.get(len..).unwrap_or_default();
+    }
+    days
+}
+
+/// One row per trace.
+pub(crate) fn merge_parts(parts: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    let mut merged: HashMap<[u8; 16], Part> = HashMap::new();
+    let column = |name: &str| -> Result<&ArrayRef, ArrowError> {
+        parts
+            .column_by_name(name)
+            .ok_or_else(|| ArrowError::SchemaError(format!("no column `{name}`")))
+    };
+    let (ids, services, operations) = (
+        column("trace_id")?.as_string_view(),
+        column("root_service")?.as_string_view(),
+        column("root_operation")?.as_string_view(),
+    );
+    let costs = column("recorded_cost")?.as_primitive::<Decimal128Type>();
+    let counts = column("span_count")?.as_primitive::<Int64Type>();
+    let errors = column("error")?.as_boolean();
+    let classes = column("class")?.as_primitive::<Int8Type>();
+    let first = column("first_seen")?.as_primitive::<TimestampNanosecondType>();
+    let last = column("last_seen")?.as_primitive::<TimestampNanosecondType>();
+    for row in 0..parts.num_rows() {
+        let Some(id) = unhex(ids.value(row)) else { continue };
+        let part = merged.entry(id).or_insert_with(|| Part {
+            first_ns: first.value(row),
+            last_ns: last.value(row),
+            ..Part::default()
+        });
+        let cost = u64::try_from(costs.value(row)).unwrap_or(u64::MAX);
+        part.cost_nanos = part.cost_nanos.saturating_add(cost);
+        part.spans += counts.value(row);
+        part.error |= errors.value(row);
+        part.class = part.class.max(class_of(classes.value(row)));
+        part.first_ns = part.first_ns.min(first.value(row));
+        part.last_ns = part.last_ns.max(last.value(row));
+        if services.is_valid(row) {
+            part.root = Some((services.value(row).into(), operations.value(row).into()));
+        }
+    }
+    let mut columns = PartColumns::default();
+    let mut rows: Vec<_> = merged.iter().collect();
+    rows.sort_unstable_by_key(|(id, part)| (part.first_ns, **id));
+    for (id, part) in rows {
+        columns.push(id, part);
+    }
+    columns.finish()
+}
+
+fn class_of(number: i8) -> DataTag {
+    DataTag::ALL.into_iter().find(|tag| *tag as i8 == number).unwrap_or_default()
+}
+
+/// Reads 32 hex digits.
+pub(crate) fn unhex(text: &str) -> Option<[u8; 16]> {
+    (text.len() == 32).then(|| u128::from_str_radix(text, 16).ok())?.map(u128::to_be_bytes)
+}
+
+/// Writes and syncs both files of a partition.
+pub(crate) fn write_partition(
+    root: &Path,
+    stem: String,
+    day: i64,
+    spans: &RecordBatch,
+    parts: &RecordBatch,
+) -> Result<Meta, CompactError> {
+    let folder = root.join(day_name(day));
+    std::fs::create_dir_all(&folder)?;
+    let traces = parts.num_rows() as u64;
+    let bytes = write_file(&root.join(spans_file(&stem)), spans, traces, "timestamp")?
+        + write_file(&root.join(traces_file(&stem)), parts, traces, "first_seen")?;
+    File::open(&folder)?.sync_all()?;
+    File::open(root)?.sync_all()?;
+    let range = times(spans, "timestamp").map(|times| times.values().to_vec()).unwrap_or_default();
+    Ok(Meta {
+        stem,
+        day,
+        rows: spans.num_rows() as u64,
+        traces,
+        bytes,
+        min_ns: range.first().copied().unwrap_or_default(),
+        max_ns: range.last().copied().unwrap_or_default(),
+    })
+}
+
+fn write_file(
+    path: &Path,
+    batch: &RecordBatch,
+    traces: u64,
+    time: &str,
+) -> Result<u64, CompactError> {
+    let file = File::create(path)?;
+    let mut writer = ArrowWriter::try_new(&file, batch.schema(), Some(properties(traces, time)?))?;
+    // In slices, so that the writer's buffers stay small.
+    for offset in (0..batch.num_rows()).step_by(8 * 1024) {
+        let len = (batch.num_rows() - offset).min(8 * 1024);
+        writer.write(&batch.slice(offset, len))?;
+    }
+    writer.close()?;
+    file.sync_all()?;
+    Ok(file.metadata()?.len())
+}
+
+fn properties(traces: u64, time: &str) -> Result<WriterProperties, ParquetError> {
+    let mut builder = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .set_created_by("tracemeter".to_owned())
+        .set_column_bloom_filter_enabled(ColumnPath::from("trace_id"), true)
+        .set_column_bloom_filter_fpp(ColumnPath::from("trace_id"), 0.01)
+        .set_column_bloom_filter_max_ndv(
+            ColumnPath::from("trace_id"),
+            traces.clamp(1, ROW_GROUP_ROWS as u64),
+        );
+    // Values that never repeat only waste the dictionary's memory.
+    for column in ["trace_id", "span_id", "parent_id", "attributes", time] {
+        builder = builder.set_column_dictionary_enabled(ColumnPath::from(column), false);
+    }
+    Ok(builder.build())
+}
+
+/// `YYYY-MM-DD` of a day since the epoch (proleptic Gregorian calendar).
+pub(crate) fn day_name(day: i64) -> String {
+    // Howard Hinnant's civil_from_days: eras of 400 years, years that start in March.
+    let shifted = day + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let day_of_era = shifted.rem_euclid(146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_index = (5 * day_of_year + 2) / 153;
+    let day_of_month = day_of_year - (153 * month_index + 2) / 5 + 1;
+    let month = if month_index < 10 { month_index + 3 } else { month_index - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day_of_month:02}")
+}
+
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_have_their_calendar_names() {
+        for (day, name) in [
+            (0, "1970-01-01"),
+            (59, "1970-03-01"),
+            (10_957, "2000-01-01"),
+            (11_016, "2000-02-29"),
+            (20_777, "2026-11-20"),
+            (-1, "1969-12-31"),
+        ] {
+            assert_eq!(day_name(day), name);
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! The rows of one log segment in memory.
+
+use std::time::Instant;
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::error::ArrowError;
+
+use super::columns::SpanColumns;
+use super::parts::{self, PartColumns, Parts};
+use crate::otlp::batch::{SpanBatch, SpanRow};
+
+/// Rows after which builders become an immutable batch. A query copies what is in the
+/// builders, so this bounds that copy; DataFusion's own batch size is 8,192.
+const FREEZE_ROWS: usize = 8_192;
+
+/// A generation that still grows.
+pub(crate) struct Generation {
+    /// The log segment it belongs to.
+    pub(crate) segment: u64,
+    spans: SpanColumns,
+    parts: PartColumns,
+    frozen_spans: Vec<RecordBatch>,
+    frozen_parts: Vec<RecordBatch>,
+    scratch: Parts,
+    rows: u64,
+    bytes: usize,
+    opened: Option<Instant>,
+}
+
+/// A generation that does not grow any more.
+#[derive(Debug)]
+pub(crate) struct Sealed {
+    /// The log segment it belongs to.
+    pub(crate) segment: u64,
+    /// Its spans.
+    pub(crate) spans: Vec<RecordBatch>,
+    /// Its trace parts.
+    pub(crate) parts: Vec<RecordBatch>,
+    /// Number of spans.
+    pub(crate) rows: u64,
+    /// Estimated memory.
+    pub(crate) bytes: usize,
+}
+
+impl Generation {
+    /// An empty generation.
+    pub(crate) fn new(segment: u64) -> Self {
+        Self {
+            segment,
+            spans: SpanColumns::default(),
+            parts: PartColumns::default(),
+            frozen_spans: Vec::new(),
+            frozen_parts: Vec::new(),
+            scratch: Parts::new(),
+            rows: 0,
+            bytes: 0,
+            opened: None,
+        }
+    }
+
+    /// Appends rows of one request.
+    pub(crate) fn insert(
+        &mut self,
+        batch: &SpanBatch,
+        rows: &[&SpanRow],
+        now: Instant,
+    ) -> Result<(), ArrowError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        self.opened.get_or_insert(now);
+        for row in rows {
+            self.spans.push(batch, row);
+            if self.spans.len() >= FREEZE_ROWS {
+                self.frozen_spans.push(self.spans.finish()?);
+            }
+        }
+        parts::of_rows(batch, rows.iter().copied(), &mut self.scratch);
+        for ((trace_id, _), part) in self.scratch.drain() {
+            self.parts.push(&trace_id, &part);
+            if self.parts.len() >= FREEZE_ROWS {
+                self.frozen_parts.push(self.parts.finish()?);
+            }
+        }
+        self.rows += rows.len() as u64;
+        self.bytes += memory_of(batch, rows.len());
+        Ok(())
+    }
+
+    /// Number of spans.
+    pub(crate) fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Estimated memory.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// When the first row came.
+    pub(crate) fn opened(&self) -> Option<Instant> {
+        self.opened
+    }
+
+    /// Everything so far, as batches of spans and of parts.
+    pub(crate) fn snapshot(&self) -> Result<(Vec<RecordBatch>, Vec<RecordBatch>), ArrowError> {
+        let mut spans = self.frozen_spans.clone();
+        if self.spans.len() > 0 {
+            spans.push(self.spans.snapshot()?);
+        }
+        let mut parts = self.frozen_parts.clone();
+        if self.parts.len() > 0 {
+            parts.push(self.parts.snapshot()?);
+        }
+        Ok((spans, parts))
+    }
+
+    /// Closes the generation.
+    pub(crate) fn seal(mut self) -> Result<Sealed, ArrowError> {
+        if self.spans.len() > 0 {
+            self.frozen_spans.push(self.spans.finish()?);
+        }
+        if self.parts.len() > 0 {
+            self.frozen_parts.push(self.parts.finish()?);
+        }
+        Ok(Sealed {
+            segment: self.segment,
+            spans: self.frozen_spans,
+            parts: self.frozen_parts,
+            rows: self.rows,
+            bytes: self.bytes,
+        })
+    }
+}
+
+/// Fixed-width columns and text views of one span and its share of a part.
+const ROW_BYTES: usize = 640;
+
+/// An estimate on the safe side: fixed columns per row plus all text of the request.
+fn memory_of(batch: &SpanBatch, rows: usize) -> usize {
+    rows * ROW_BYTES + batch.text.len()
+}

@@ -1,0 +1,191 @@
+//! The store: generations in memory, the window of known spans, and the list of partitions.
+//!
+//! One lock guards all of it; it is held for copying rows (microseconds per request) and for
+//! taking a snapshot, never during I/O.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::error::ArrowError;
+
+use super::catalog::Partition;
+use super::dedup::{self, Dedup, Key};
+use super::generation::{Generation, Sealed};
+use crate::otlp::batch::{SpanBatch, SpanRow};
+
+/// Limits of the store.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Settings {
+    /// Rows in memory, all generations together; beyond it requests are refused until
+    /// compaction has caught up. Defaults to 256 MiB.
+    pub(crate) hot_bytes: usize,
+    /// A generation is sealed at this size. Defaults to 64 MiB.
+    pub(crate) generation_bytes: usize,
+    /// A generation is sealed at this age. Defaults to 10 minutes.
+    pub(crate) generation_age: Duration,
+    /// A log segment is closed at this size. Defaults to 64 MiB.
+    pub(crate) segment_bytes: u64,
+    /// Memory of the window of known spans. Defaults to 64 MiB.
+    pub(crate) dedup_bytes: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            hot_bytes: 256 << 20,
+            generation_bytes: 64 << 20,
+            generation_age: Duration::from_secs(600),
+            segment_bytes: 64 << 20,
+            dedup_bytes: 64 << 20,
+        }
+    }
+}
+
+/// What became of a request's spans.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Inserted {
+    /// Spans that are new.
+    pub(crate) new: u64,
+    /// Spans that were known already.
+    pub(crate) duplicates: u64,
+}
+
+/// A consistent view of all spans: immutable batches and partition files that stay on disk
+/// for as long as the view lives.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Snapshot {
+    /// Spans in memory.
+    pub(crate) spans: Vec<RecordBatch>,
+    /// Trace parts in memory.
+    pub(crate) parts: Vec<RecordBatch>,
+    /// Partitions.
+    pub(crate) partitions: Vec<Arc<Partition>>,
+}
+
+struct Inner {
+    active: Generation,
+    sealed: VecDeque<Arc<Sealed>>,
+    partitions: Vec<Arc<Partition>>,
+    dedup: Dedup,
+}
+
+/// See the module's documentation.
+pub(crate) struct Store {
+    settings: Settings,
+    inner: Mutex<Inner>,
+}
+
+impl Store {
+    /// An empty store whose first generation belongs to `segment`.
+    pub(crate) fn new(settings: Settings, segment: u64, partitions: Vec<Arc<Partition>>) -> Self {
+        let inner = Inner {
+            active: Generation::new(segment),
+            sealed: VecDeque::new(),
+            partitions,
+            dedup: Dedup::new(settings.dedup_bytes),
+        };
+        Self { settings, inner: Mutex::new(inner) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Rows are only ever appended; a panic elsewhere leaves them readable.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds the spans of one request that are not known yet.
+    pub(crate) fn insert(&self, batch: &SpanBatch, now: Instant) -> Result<Inserted, ArrowError> {
+        let mut inner = self.lock();
+        let mut rows: Vec<&SpanRow> = Vec::with_capacity(batch.spans.len());
+        for row in &batch.spans {
+            if inner.dedup.insert(dedup::key(&row.trace_id, &row.span_id)) {
+                rows.push(row);
+            }
+        }
+        inner.active.insert(batch, &rows, now)?;
+        let new = rows.len() as u64;
+        Ok(Inserted { new, duplicates: batch.spans.len() as u64 - new })
+    }
+
+    /// Fills the window of known spans; returns false once a half of it is full.
+    pub(crate) fn remember(&self, keys: impl Iterator<Item = Key>) -> bool {
+        let mut inner = self.lock();
+        for key in keys {
+            inner.dedup.insert(key);
+        }
+        inner.dedup.len() < inner.dedup.per_half()
+    }
+
+    /// True when the open generation should be sealed.
+    pub(crate) fn should_seal(&self, now: Instant, segment_bytes: u64) -> bool {
+        let inner = self.lock();
+        let Some(opened) = inner.active.opened() else {
+            // Duplicates and refused spans fill a segment without opening a generation.
+            return segment_bytes >= self.settings.segment_bytes;
+        };
+        inner.active.bytes() >= self.settings.generation_bytes
+            || segment_bytes >= self.settings.segment_bytes
+            || now.saturating_duration_since(opened) >= self.settings.generation_age
+    }
+
+    /// Says which log segment the open generation belongs to.
+    pub(crate) fn begin(&self, segment: u64) {
+        self.lock().active.segment = segment;
+    }
+
+    /// Replaces the list of partitions (after a merge or expiry).
+    pub(crate) fn set_partitions(&self, partitions: Vec<Arc<Partition>>) {
+        self.lock().partitions = partitions;
+    }
+
+    /// Seals the open generation and opens one for `next_segment`.
+    pub(crate) fn seal(&self, next_segment: u64) -> Result<Arc<Sealed>, ArrowError> {
+        let mut inner = self.lock();
+        let active = std::mem::replace(&mut inner.active, Generation::new(next_segment));
+        let sealed = Arc::new(active.seal()?);
+        inner.sealed.push_back(sealed.clone());
+        Ok(sealed)
+    }
+
+    /// Exchanges a compacted generation for its partitions in one step.
+    pub(crate) fn compacted(&self, segment: u64, partitions: Vec<Arc<Partition>>) {
+        let mut inner = self.lock();
+        inner.sealed.retain(|sealed| sealed.segment != segment);
+        inner.partitions = partitions;
+    }
+
+    /// A view for a query.
+    pub(crate) fn snapshot(&self) -> Result<Snapshot, ArrowError> {
+        let inner = self.lock();
+        let (active_spans, active_parts) = inner.active.snapshot()?;
+        let mut snapshot = Snapshot {
+            spans: active_spans,
+            parts: active_parts,
+            partitions: inner.partitions.clone(),
+        };
+        for sealed in &inner.sealed {
+            snapshot.spans.extend(sealed.spans.iter().cloned());
+            snapshot.parts.extend(sealed.parts.iter().cloned());
+        }
+        Ok(snapshot)
+    }
+
+    /// Memory of all rows.
+    pub(crate) fn hot_bytes(&self) -> usize {
+        let inner = self.lock();
+        inner.active.bytes() + inner.sealed.iter().map(|sealed| sealed.bytes).sum::<usize>()
+    }
+
+    /// Spans in memory, generations waiting for compaction, partitions.
+    pub(crate) fn sizes(&self) -> (u64, usize, usize) {
+        let inner = self.lock();
+        let rows = inner.active.rows() + inner.sealed.iter().map(|sealed| sealed.rows).sum::<u64>();
+        (rows, inner.sealed.len(), inner.partitions.len())
+    }
+
+    /// True while no more rows may be taken.
+    pub(crate) fn is_full(&self) -> bool {
+        self.hot_bytes() >= self.settings.hot_bytes
+    }
+}
