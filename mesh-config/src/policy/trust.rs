@@ -110,5 +110,6 @@ fn is_local(host: &[u8]) -> bool {
     if let Ok(address) = text.parse::<std::net::Ipv6Addr>() {
         return address.is_loopback() || address.is_unique_local();
     }
-    !text.is_empty() && !text.contains(['.', ':'])
+    let in_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    !text.is_empty() && text.bytes().all(in_name)
 }
