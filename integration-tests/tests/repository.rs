@@ -8,7 +8,10 @@ use std::process::Command;
 use serde_json::Value;
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .to_owned()
 }
 
 fn read(path: &str) -> String {
@@ -17,11 +20,21 @@ fn read(path: &str) -> String {
 
 fn metadata() -> Value {
     let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version", "1", "--locked", "--all-features"])
+        .args([
+            "metadata",
+            "--format-version",
+            "1",
+            "--locked",
+            "--all-features",
+        ])
         .current_dir(root())
         .output()
         .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
@@ -37,12 +50,23 @@ fn strings(line: &str) -> Vec<&str> {
 /// `crate -> crates that may depend on it directly`, from the `deny` list of deny.toml.
 fn bans() -> BTreeMap<String, Vec<String>> {
     let deny = read("deny.toml");
-    let rules = deny.lines().filter(|line| line.trim_start().starts_with("{ crate ="));
+    let rules = deny
+        .lines()
+        .filter(|line| line.trim_start().starts_with("{ crate ="));
     rules
         .map(|rule| {
             let name = strings(rule)[0].to_owned();
-            let wrappers = rule.split("wrappers = [").nth(1).unwrap().split(']').next().unwrap();
-            (name, strings(wrappers).into_iter().map(str::to_owned).collect())
+            let wrappers = rule
+                .split("wrappers = [")
+                .nth(1)
+                .unwrap()
+                .split(']')
+                .next()
+                .unwrap();
+            (
+                name,
+                strings(wrappers).into_iter().map(str::to_owned).collect(),
+            )
         })
         .collect()
 }
@@ -51,9 +75,16 @@ fn bans() -> BTreeMap<String, Vec<String>> {
 fn crates_depend_only_in_the_direction_that_deny_toml_allows() {
     let metadata = metadata();
     let bans = bans();
-    assert!(bans.contains_key("proxy-wasm") && bans.contains_key("tokio"), "{bans:?}");
-    let members: Vec<&str> =
-        metadata["workspace_members"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    assert!(
+        bans.contains_key("proxy-wasm") && bans.contains_key("tokio"),
+        "{bans:?}"
+    );
+    let members: Vec<&str> = metadata["workspace_members"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
     let mut broken = Vec::new();
     for package in metadata["packages"].as_array().unwrap() {
         if !members.contains(&text(package, "id")) {
@@ -61,7 +92,10 @@ fn crates_depend_only_in_the_direction_that_deny_toml_allows() {
         }
         for dependency in package["dependencies"].as_array().unwrap() {
             let (from, to) = (text(package, "name"), text(dependency, "name"));
-            if bans.get(to).is_some_and(|wrappers| !wrappers.iter().any(|allowed| allowed == from)) {
+            if bans
+                .get(to)
+                .is_some_and(|wrappers| !wrappers.iter().any(|allowed| allowed == from))
+            {
                 broken.push(format!("`{from}` must not depend on `{to}`"));
             }
         }
@@ -73,9 +107,14 @@ fn crates_depend_only_in_the_direction_that_deny_toml_allows() {
 fn the_parser_has_no_dependency_at_all() {
     let metadata = metadata();
     let packages = metadata["packages"].as_array().unwrap();
-    let parser = packages.iter().find(|package| text(package, "name") == "w3c-traceparent-parser");
+    let parser = packages
+        .iter()
+        .find(|package| text(package, "name") == "w3c-traceparent-parser");
     let dependencies = parser.unwrap()["dependencies"].as_array().unwrap();
-    let normal: Vec<_> = dependencies.iter().filter(|dependency| dependency["kind"].is_null()).collect();
+    let normal: Vec<_> = dependencies
+        .iter()
+        .filter(|dependency| dependency["kind"].is_null())
+        .collect();
     assert!(normal.is_empty(), "{normal:?}");
 }
 
@@ -84,13 +123,22 @@ fn licence_allowed(expression: &str, allowed: &[&str]) -> bool {
     let expression = expression.replace(['(', ')'], " ").replace('/', " OR ");
     // Every part joined by AND needs one allowed alternative; nesting deeper than that does not
     // occur in the registry's metadata.
-    expression.split(" AND ").all(|part| part.split(" OR ").any(|licence| allowed.contains(&licence.trim())))
+    expression.split(" AND ").all(|part| {
+        part.split(" OR ")
+            .any(|licence| allowed.contains(&licence.trim()))
+    })
 }
 
 #[test]
 fn every_dependency_has_a_licence_that_deny_toml_allows() {
     let deny = read("deny.toml");
-    let list = deny.split("allow = [").nth(1).unwrap().split(']').next().unwrap();
+    let list = deny
+        .split("allow = [")
+        .nth(1)
+        .unwrap()
+        .split(']')
+        .next()
+        .unwrap();
     let allowed = strings(list);
     let metadata = metadata();
     let packages = metadata["packages"].as_array().unwrap();
@@ -98,7 +146,14 @@ fn every_dependency_has_a_licence_that_deny_toml_allows() {
     let refused: Vec<String> = packages
         .iter()
         .filter(|package| !licence_allowed(text(package, "license"), &allowed))
-        .map(|package| format!("{} {}: `{}`", text(package, "name"), text(package, "version"), text(package, "license")))
+        .map(|package| {
+            format!(
+                "{} {}: `{}`",
+                text(package, "name"),
+                text(package, "version"),
+                text(package, "license")
+            )
+        })
         .collect();
     assert_eq!(refused, Vec::<String>::new());
 }
@@ -116,19 +171,28 @@ fn licence_expressions_are_read_as_spdx_means_them() {
 /// Paths that a document names in backticks or links: those with a slash and no spaces, wildcards,
 /// placeholders or schemes.
 fn named_paths(document: &str) -> Vec<String> {
-    let outside_fences: String =
-        document.split("```").step_by(2).collect::<Vec<_>>().join("\n");
+    let outside_fences: String = document
+        .split("```")
+        .step_by(2)
+        .collect::<Vec<_>>()
+        .join("\n");
     let ticks = outside_fences.split('`').skip(1).step_by(2);
-    let links = outside_fences.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    let links = outside_fences
+        .split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split(')').next());
     let path_like = |text: &&str| {
         let first = text.split('/').next().unwrap_or_default();
         !text.is_empty()
-            && text.chars().all(|c| c.is_ascii_alphanumeric() || "._/-#".contains(c))
+            && text
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "._/-#".contains(c))
             && !text.starts_with(['/', '#'])
             && (root().join(first).exists() && text.contains('/'))
     };
     let all = ticks.chain(links).filter(path_like);
-    all.map(|text| text.split('#').next().unwrap_or_default().to_owned()).collect()
+    all.map(|text| text.split('#').next().unwrap_or_default().to_owned())
+        .collect()
 }
 
 /// Built or written at run time, not part of the tree.
@@ -138,7 +202,12 @@ const MADE_LATER: [&str; 3] = ["dist/", "target/", "demo-data/"];
 fn documents_name_only_paths_that_exist() {
     let mut missing = Vec::new();
     let mut seen = 0;
-    for document in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"] {
+    for document in [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+    ] {
         for path in named_paths(&read(document)) {
             seen += 1;
             let made_later = MADE_LATER.iter().any(|prefix| path.starts_with(prefix));
@@ -155,9 +224,18 @@ fn documents_name_only_paths_that_exist() {
 fn the_architecture_names_every_crate() {
     let architecture = read("ARCHITECTURE.md");
     let manifest = read("Cargo.toml");
-    let members = manifest.split("members = [").nth(1).unwrap().split(']').next().unwrap();
+    let members = manifest
+        .split("members = [")
+        .nth(1)
+        .unwrap()
+        .split(']')
+        .next()
+        .unwrap();
     for member in strings(members) {
-        assert!(architecture.contains(&format!("`{member}")), "`{member}` is missing");
+        assert!(
+            architecture.contains(&format!("`{member}")),
+            "`{member}` is missing"
+        );
     }
 }
 
@@ -167,10 +245,17 @@ fn make_verbs_that_the_documents_use_exist() {
     for document in ["README.md", "CONTRIBUTING.md"] {
         let text = read(document);
         for verb in text.split("make ").skip(1) {
-            let verb: String = verb.chars().take_while(|c| c.is_ascii_lowercase() || *c == '-').collect();
-            let in_code = text.contains(&format!("`make {verb}")) || text.contains(&format!("\nmake {verb}"));
+            let verb: String = verb
+                .chars()
+                .take_while(|c| c.is_ascii_lowercase() || *c == '-')
+                .collect();
+            let in_code =
+                text.contains(&format!("`make {verb}")) || text.contains(&format!("\nmake {verb}"));
             if in_code && !verb.is_empty() {
-                assert!(makefile.contains(&format!("\n{verb}:")), "{document}: `make {verb}`");
+                assert!(
+                    makefile.contains(&format!("\n{verb}:")),
+                    "{document}: `make {verb}`"
+                );
             }
         }
     }

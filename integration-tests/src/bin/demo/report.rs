@@ -53,6 +53,8 @@ pub(crate) fn welcome(say: Say, mesh: &DemoMesh) -> Result<()> {
          then       curl http://{page}/api/traces/{trace}\n\
          or         curl http://{page}/api/sql --data \
          \"SELECT service_name, operation, cost_usd, data_tag FROM spans WHERE trace_id = '{trace}'\"\n\
+         `kept` holds what a parent, an error, a slow answer or a class kept beyond the service's own \
+         rate;\n`exported` lags by a second or two; `lost` is what a full queue dropped.\n\
          every proxy's statistics:"
     ));
     for (name, envoy) in mesh.proxies() {

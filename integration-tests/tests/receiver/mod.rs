@@ -1,0 +1,169 @@
+//! An OTLP/HTTP receiver that keeps every span it was sent, for tests that look at what leaves a
+//! proxy rather than at what a collector makes of it.
+//!
+//! It answers 200 to everything it can read. The messages are the few fields of OTLP that the tests
+//! ask for, by their numbers in `opentelemetry-proto`: an own reading, independent of the filter's
+//! writing. Not for gRPC or gzip. Limits: [`SPAN_LIMIT`] spans, then it answers 503.
+#![allow(dead_code, reason = "each test binary uses a part")]
+
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use integration_tests::wait;
+use prost::Message as _;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinHandle, JoinSet};
+
+mod messages;
+pub(crate) use messages::{ExportRequest, RawSpan};
+
+/// Spans kept at most: several runs of the largest test.
+pub(crate) const SPAN_LIMIT: usize = 1_000_000;
+
+/// How long a span may take from the end of its request to here: linger, tick, a busy machine.
+pub(crate) const ARRIVAL: Duration = Duration::from_secs(30);
+
+/// A span with what names its sender.
+#[derive(Debug, Clone)]
+pub(crate) struct Span {
+    /// The path that it was posted to: tells the filter's spans from Envoy's.
+    pub(crate) path: String,
+    pub(crate) service: String,
+    pub(crate) scope: String,
+    pub(crate) trace_id: String,
+    pub(crate) id: String,
+    pub(crate) parent: String,
+    pub(crate) kind: i32,
+    pub(crate) flags: u32,
+    pub(crate) trace_state: String,
+    pub(crate) attributes: Vec<(String, String)>,
+    /// Trace id and span id of each link.
+    pub(crate) links: Vec<(String, String)>,
+}
+
+/// SERVER and CLIENT of OTLP's span kinds.
+pub(crate) const SERVER: i32 = 2;
+pub(crate) const CLIENT: i32 = 3;
+
+impl Span {
+    /// An attribute's value as text; empty when it is not there.
+    pub(crate) fn attribute(&self, key: &str) -> &str {
+        let found = self.attributes.iter().find(|(name, _)| name == key);
+        found.map_or("", |(_, value)| value)
+    }
+}
+
+/// A running receiver; it stops when dropped.
+pub(crate) struct Receiver {
+    address: SocketAddr,
+    spans: Arc<Mutex<Vec<Span>>>,
+    server: JoinHandle<()>,
+}
+
+impl Receiver {
+    pub(crate) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let spans = Arc::<Mutex<Vec<Span>>>::default();
+        let server = tokio::spawn(accept(listener, Arc::clone(&spans)));
+        Self {
+            address,
+            spans,
+            server,
+        }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Every span so far.
+    pub(crate) fn spans(&self) -> Vec<Span> {
+        self.spans.lock().unwrap().clone()
+    }
+
+    /// Spans so far, those of a batch that came twice counted twice.
+    pub(crate) fn len(&self) -> usize {
+        self.spans.lock().unwrap().len()
+    }
+
+    /// Different spans so far.
+    pub(crate) fn distinct(&self) -> usize {
+        let spans = self.spans.lock().unwrap();
+        let ids: BTreeSet<_> = spans.iter().map(|span| (&span.trace_id, &span.id)).collect();
+        ids.len()
+    }
+
+    /// Waits for `count` spans that satisfy `wanted`, and gives all that do.
+    pub(crate) async fn wait_for(
+        &self,
+        what: &str,
+        count: usize,
+        wanted: impl Fn(&Span) -> bool,
+    ) -> Vec<Span> {
+        wait::until(what, ARRIVAL, async || {
+            let mut found = self.spans();
+            found.retain(|span| wanted(span));
+            Ok((found.len() >= count).then_some(found))
+        })
+        .await
+        .unwrap()
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+async fn accept(listener: TcpListener, spans: Arc<Mutex<Vec<Span>>>) {
+    let mut connections = JoinSet::new();
+    while let Ok((stream, _)) = listener.accept().await {
+        connections.spawn(serve(stream, Arc::clone(&spans)));
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+async fn serve(stream: TcpStream, spans: Arc<Mutex<Vec<Span>>>) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let spans = Arc::clone(&spans);
+        async move { Ok::<_, Infallible>(take(request, &spans).await) }
+    });
+    let connection = hyper::server::conn::http1::Builder::new();
+    let _ = connection
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+}
+
+async fn take(request: Request<Incoming>, spans: &Mutex<Vec<Span>>) -> Response<Full<Bytes>> {
+    let path = request.uri().path().to_owned();
+    let body = request.into_body().collect().await;
+    let bytes = body.map(|body| body.to_bytes()).unwrap_or_default();
+    let mut response = Response::new(Full::new(Bytes::new()));
+    // Other signals (counts, rate tables) are none of this receiver's business.
+    if !path.ends_with("/traces") {
+        return response;
+    }
+    match ExportRequest::decode(bytes) {
+        Ok(message) => {
+            let mut kept = spans.lock().unwrap();
+            if kept.len() >= SPAN_LIMIT {
+                *response.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
+            } else {
+                kept.extend(messages::read(&path, message));
+            }
+        }
+        Err(_) => *response.status_mut() = http::StatusCode::BAD_REQUEST,
+    }
+    response
+}
