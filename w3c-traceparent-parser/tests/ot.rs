@@ -62,6 +62,7 @@ fn probabilities_become_thresholds_of_four_digits_after_the_leading_fs() {
         (0.999, "0042", "004189374bc6a8"),
         (1.0 / 65536.0, "ffff", "ffff"),
         (256.0 / RANGE, "ffffffffffff", "ffffffffffff"),
+        (1.5 / RANGE, "fffffffffffffe", "fffffffffffffe"),
         (1.0 / RANGE, "ffffffffffffff", "ffffffffffffff"),
         (1.0 - 16.0 / RANGE, "0", "0000000000001"),
     ] {

@@ -195,10 +195,10 @@ pub(crate) fn write_baggage(
         .iter()
         .map(|(key, value)| [key.as_slice(), value].join(&b'='))
         .collect();
+    kept.truncate(max_members - own.len());
     loop {
-        let all = [kept.as_slice(), &own].concat();
-        let line = all.join(&b',');
-        if all.len() <= max_members && line.len() <= max_bytes {
+        let line = [kept.as_slice(), &own].concat().join(&b',');
+        if line.len() <= max_bytes {
             return (line, before - kept.len());
         }
         kept.pop();
