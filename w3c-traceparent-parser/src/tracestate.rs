@@ -12,11 +12,13 @@
 //! stack: 776 bytes on a 64-bit machine, 388 in WebAssembly.
 
 mod error;
+mod parse;
 mod write;
 
 use core::fmt;
 
 pub use self::error::{TraceStateError, TraceStateErrorReason};
+use self::parse::Failure;
 use crate::bytes;
 pub use crate::write::{WriteError, Written};
 
@@ -148,24 +150,20 @@ impl<'a> TraceState<'a> {
         Ok(state)
     }
 
-    fn parse_line(&mut self, line: &'a [u8]) -> Result<(), (usize, TraceStateErrorReason)> {
+    fn parse_line(&mut self, line: &'a [u8]) -> Result<(), Failure> {
         let mut rest = line;
-        loop {
+        while !rest.is_empty() {
             let from = bytes::trim_start(rest);
             let offset = line.len() - from.len();
-            if let Some(entry) =
-                parse_member(&mut rest, from).map_err(|(at, r)| (offset + at, r))?
-            {
-                *self
-                    .entries
-                    .get_mut(self.len)
-                    .ok_or((offset, TraceStateErrorReason::TooManyMembers))? = entry;
+            let (entry, after) = parse::member(from).map_err(|(at, why)| (offset + at, why))?;
+            if let Some(entry) = entry {
+                let place = self.entries.get_mut(self.len);
+                *place.ok_or((offset, TraceStateErrorReason::TooManyMembers))? = entry;
                 self.len += 1;
             }
-            if rest.is_empty() {
-                return Ok(());
-            }
+            rest = after;
         }
+        Ok(())
     }
 
     /// Number of members.
@@ -203,75 +201,6 @@ impl<'a> TraceState<'a> {
     #[inline]
     fn entries(&self) -> &[Entry<'a>] {
         self.entries.get(..self.len).unwrap_or_default()
-    }
-}
-
-/// Parses the member at the start of `from`, which has no leading white space, and sets `rest`
-/// to what follows its comma. An empty member is `None`.
-#[inline]
-fn parse_member<'a>(
-    rest: &mut &'a [u8],
-    from: &'a [u8],
-) -> Result<Option<Entry<'a>>, (usize, TraceStateErrorReason)> {
-    use TraceStateErrorReason as Reason;
-
-    let key_len = bytes::span(from, bytes::STATE_KEY);
-    let (key, after_key) = from.split_at_checked(key_len).unwrap_or((from, &[]));
-    let value_part = match after_key {
-        [b'=', value_part @ ..] => value_part,
-        [b',', tail @ ..] if key_len == 0 => {
-            *rest = tail;
-            return Ok(None);
-        }
-        [] if key_len == 0 => {
-            *rest = &[];
-            return Ok(None);
-        }
-        [] | [b',', ..] => return Err((key_len, Reason::MissingEquals)),
-        [b' ' | b'\t', ..] => return Err((key_len, key_then_space(after_key))),
-        _ => return Err((key_len, Reason::InvalidKey)),
-    };
-    let Some(first) = key.first() else {
-        return Err((0, Reason::EmptyKey));
-    };
-    if !bytes::is(*first, bytes::LOWER_OR_DIGIT) {
-        return Err((0, Reason::InvalidKey));
-    }
-    if key_len > MAX_KEY_LEN {
-        return Err((MAX_KEY_LEN, Reason::KeyTooLong));
-    }
-
-    let value_at = key_len + 1;
-    let value_len = bytes::span_state_value(value_part);
-    let (spaced, tail) = value_part
-        .split_at_checked(value_len)
-        .unwrap_or((value_part, &[]));
-    // Trailing white space belongs to the list. A tab is not a value character, so it ends the
-    // span; it is right only if nothing but white space follows up to the comma.
-    match bytes::trim_start(tail) {
-        [] => *rest = &[],
-        [b',', tail @ ..] => *rest = tail,
-        _ => return Err((value_at + value_len, Reason::InvalidValue)),
-    }
-    let value = bytes::trim_end(spaced);
-    if value.is_empty() {
-        return Err((value_at, Reason::EmptyValue));
-    }
-    if value.len() > MAX_VALUE_LEN {
-        return Err((value_at + MAX_VALUE_LEN, Reason::ValueTooLong));
-    }
-    let len = value_at + value.len();
-    Ok(Some(Entry {
-        raw: from.get(..len).unwrap_or_default(),
-        key_len: key_len as u16,
-    }))
-}
-
-/// White space after a key: the member ends there, or there is white space before `=`.
-fn key_then_space(after_key: &[u8]) -> TraceStateErrorReason {
-    match bytes::trim_start(after_key).first() {
-        None | Some(b',') => TraceStateErrorReason::MissingEquals,
-        Some(_) => TraceStateErrorReason::InvalidKey,
     }
 }
 
