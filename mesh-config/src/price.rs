@@ -23,6 +23,7 @@
 
 mod book;
 mod inputs;
+pub(crate) mod pattern;
 mod tokens;
 
 pub use book::{InForce, PriceBook};

@@ -1,6 +1,8 @@
 //! Prices of language model tokens by provider and model.
 
+use super::limits;
 use crate::money::NanoUsd;
+use crate::price::pattern::matches_pattern;
 use core::cmp::Reverse;
 
 /// Tokens to which a price refers.
@@ -66,6 +68,9 @@ impl TokenPrices {
 
     /// The most specific price for a provider and a model.
     pub(super) fn find(&self, provider: &[u8], model: &[u8]) -> Option<&TokenPrice> {
+        if provider.len().max(model.len()) > limits::MAX_NAME_BYTES {
+            return None;
+        }
         self.0.iter().find(|price| {
             matches_pattern(price.model.as_bytes(), model)
                 && matches_pattern(price.provider.as_bytes(), provider)
@@ -77,39 +82,4 @@ impl TokenPrices {
 fn specificity(pattern: &str) -> (bool, Reverse<usize>) {
     let literals = pattern.bytes().filter(|&byte| byte != b'*').count();
     (pattern.contains('*'), Reverse(literals))
-}
-
-/// Whether `text` matches a pattern in which `*` stands for any bytes. Remembers only the last
-/// `*`, so the time is at most the product of both lengths, and texts longer than a name may be
-/// are not looked at.
-fn matches_pattern(pattern: &[u8], text: &[u8]) -> bool {
-    if text.len() > super::limits::MAX_NAME_BYTES {
-        return false;
-    }
-    let (mut at_pattern, mut at_text) = (0_usize, 0_usize);
-    // Where to go on when a literal does not match: after the last star, one byte further.
-    let mut retry: Option<(usize, usize)> = None;
-    while let Some(byte) = text.get(at_text) {
-        match pattern.get(at_pattern) {
-            Some(b'*') => {
-                at_pattern += 1;
-                retry = Some((at_pattern, at_text));
-            }
-            Some(expected) if expected.eq_ignore_ascii_case(byte) => {
-                at_pattern += 1;
-                at_text += 1;
-            }
-            _ => {
-                let Some((after_star, from)) = retry else {
-                    return false;
-                };
-                retry = Some((after_star, from + 1));
-                at_pattern = after_star;
-                at_text = from + 1;
-            }
-        }
-    }
-    pattern
-        .get(at_pattern..)
-        .is_some_and(|rest| rest.iter().all(|&byte| byte == b'*'))
 }

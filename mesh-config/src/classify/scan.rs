@@ -1,0 +1,108 @@
+//! One pass over the bytes of a value.
+//!
+//! The scanner moves from word to word. Where a word begins, or at a byte that only occurs inside a
+//! certain detector's text (`@`, `+`, `(`, `-----`), it asks the detectors that can begin there; the
+//! first that matches gives the finding, and the scan goes on behind it. Each detector looks at a
+//! bounded number of bytes from its place, so the time is linear in the length of the value.
+
+mod email;
+mod national;
+mod number;
+mod secret;
+mod text;
+
+use super::{Detectors, Finding, Kind};
+use crate::DataTag;
+use core::ops::ControlFlow;
+use text::{at, is_word, part};
+
+/// Calls `visit` for every finding, from left to right, without overlaps, until it breaks.
+pub(super) fn scan(
+    value: &[u8],
+    detectors: &Detectors,
+    mut visit: impl FnMut(Finding) -> ControlFlow<()>,
+) {
+    let mut position = 0;
+    // Nothing before this may be part of a finding again.
+    let mut floor = 0;
+    while position < value.len() {
+        match begin(value, position, floor, detectors) {
+            Some(finding) => {
+                floor = finding.end;
+                position = finding.end.max(position + 1);
+                if visit(finding).is_break() {
+                    return;
+                }
+            }
+            None => position += 1,
+        }
+    }
+}
+
+/// The finding that begins at `position`, or, for those with a mark in their middle, around it.
+fn begin(value: &[u8], position: usize, floor: usize, on: &Detectors) -> Option<Finding> {
+    let byte = at(value, position);
+    match byte {
+        b'@' | b'%' if on.email || on.token => email::around(value, position, floor, on),
+        b'-' if on.token => secret::private_key(value, position),
+        b'+' | b'%' | b'(' if on.phone => number::phone(value, position),
+        _ if !byte.is_ascii_alphanumeric() => None,
+        _ if position > 0 && is_word(at(value, position - 1)) => {
+            // Only a number may begin inside a word, after `_`.
+            let after_underscore = at(value, position - 1) == b'_' && position > floor;
+            if byte.is_ascii_digit() && after_underscore {
+                number::begin(value, position, on)
+            } else {
+                None
+            }
+        }
+        _ => word(value, position, on),
+    }
+}
+
+/// The finding that begins with the word at `position`.
+fn word(value: &[u8], position: usize, on: &Detectors) -> Option<Finding> {
+    let byte = at(value, position);
+    if byte.is_ascii_digit()
+        && let Some(found) = number::begin(value, position, on)
+    {
+        return Some(found);
+    }
+    if on.national_id
+        && byte.is_ascii_uppercase()
+        && let Some(found) = national::begin(value, position)
+    {
+        return Some(found);
+    }
+    if on.token {
+        secret::begin(value, position, on)
+    } else {
+        None
+    }
+}
+
+/// A finding of personal data.
+fn pii(kind: Kind, start: usize, end: usize) -> Finding {
+    Finding {
+        kind,
+        tag: DataTag::Pii,
+        start,
+        end,
+    }
+}
+
+/// A finding of a secret.
+fn sensitive(kind: Kind, start: usize, end: usize) -> Finding {
+    Finding {
+        kind,
+        tag: DataTag::Sensitive,
+        start,
+        end,
+    }
+}
+
+/// The end of the longest run of bytes from `start` that `belongs` accepts, at most `limit` bytes.
+fn run(value: &[u8], start: usize, limit: usize, belongs: impl Fn(u8) -> bool) -> usize {
+    let bytes = part(value, start, start.saturating_add(limit));
+    start + bytes.iter().take_while(|byte| belongs(**byte)).count()
+}
