@@ -96,6 +96,14 @@ counters! {
     ExportRetries = "export_retries_total",
     /// Export requests that the proxy would not send: the cluster is not known to it.
     ExportNoCluster = "export_no_cluster_total",
+    /// Requests counted under the ledger's overflow key: more keys than the policy allows.
+    LedgerOverflow = "ledger_overflow_total",
+    /// Ledger deltas sent, repetitions included.
+    LedgerRequests = "ledger_requests_total",
+    /// Ledger deltas that failed and are sent again, unchanged.
+    LedgerRetries = "ledger_retries_total",
+    /// Ledger deltas that the collector refused for good: their counts are lost.
+    LedgerRefused = "ledger_refused_total",
     /// Blocks of random bytes that the host refused; ids came from the fallback generator.
     EntropyFallback = "entropy_fallback_total",
     /// Configurations refused; the last good one or the defaults went on.

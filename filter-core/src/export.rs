@@ -12,20 +12,12 @@
 
 use std::collections::VecDeque;
 
+use crate::backoff::Backoff;
 use crate::counters::{Counter, Counters};
 use crate::otlp::request::Envelope;
 
 /// A batch is sealed above this size even if it holds few spans: Envoy buffers it whole.
 const MAX_BATCH_BYTES: usize = 1 << 20;
-
-/// First delay after a failure; doubled with each further one (OTLP asks for exponential backoff).
-const BACKOFF_FIRST_NANOS: u64 = 1_000_000_000;
-
-/// Longest delay between two tries.
-const BACKOFF_MAX_NANOS: u64 = 30_000_000_000;
-
-/// Longest `Retry-After` that is honoured: a collector cannot silence a proxy for longer.
-const RETRY_AFTER_MAX_NANOS: u64 = 300_000_000_000;
 
 /// An answer later than the timeout by this much never comes: the host has lost the call.
 const LOST_CALL_GRACE_NANOS: u64 = 10_000_000_000;
@@ -111,8 +103,7 @@ pub struct Exporter {
     in_flight: Vec<InFlight>,
     buffered_bytes: usize,
     next_id: u64,
-    failures: u32,
-    not_before_nanos: u64,
+    backoff: Backoff,
 }
 
 impl Exporter {
@@ -127,9 +118,19 @@ impl Exporter {
             in_flight: Vec::new(),
             buffered_bytes: 0,
             next_id: 1,
-            failures: 0,
-            not_before_nanos: 0,
+            backoff: Backoff::default(),
         }
+    }
+
+    /// Goes on with the ids of `previous`, so that an outcome is never taken for that of another
+    /// exporter's request.
+    pub(crate) fn continue_ids(&mut self, previous: &Self) {
+        self.next_id = previous.next_id;
+    }
+
+    /// Whether `id` is under way here.
+    pub(crate) fn knows(&self, id: u64) -> bool {
+        self.in_flight.iter().any(|call| call.id == id)
     }
 
     /// Bytes of all spans that are buffered, in flight included.
@@ -190,12 +191,12 @@ impl Exporter {
     /// requests in flight bounds the loop.
     pub fn poll(&mut self, now_nanos: u64, counters: &mut Counters) -> Option<Dispatch> {
         self.recover_lost(now_nanos, counters);
-        let window = if self.failures > 0 {
+        let window = if self.backoff.is_failing() {
             1
         } else {
             self.settings.max_in_flight
         };
-        if now_nanos < self.not_before_nanos || self.in_flight.len() >= window {
+        if !self.backoff.is_over(now_nanos) || self.in_flight.len() >= window {
             return None;
         }
         let lingered =
@@ -254,39 +255,27 @@ impl Exporter {
         let batch = self.in_flight.swap_remove(index).batch;
         match outcome {
             Outcome::Accepted => {
-                self.failures = 0;
-                self.not_before_nanos = 0;
+                self.backoff.reset();
                 counters.add(Counter::SpansExported, batch.count);
                 self.buffered_bytes = self.buffered_bytes.saturating_sub(batch.spans.len());
             }
             Outcome::Refused => {
-                self.failures = 0;
+                self.backoff.reset();
                 counters.add(Counter::SpansDroppedRejected, batch.count);
                 self.buffered_bytes = self.buffered_bytes.saturating_sub(batch.spans.len());
             }
             Outcome::Retry { after_nanos } => {
                 counters.bump(Counter::ExportRetries);
-                self.back_off(after_nanos, now_nanos, entropy);
+                self.backoff.fail(after_nanos, now_nanos, entropy);
                 self.sealed.push_front(batch);
             }
             Outcome::NoCluster => {
                 counters.bump(Counter::ExportNoCluster);
-                self.back_off(None, now_nanos, entropy);
+                self.backoff.fail(None, now_nanos, entropy);
                 self.sealed.push_front(batch);
             }
         }
         self.enforce_limit(counters);
-    }
-
-    fn back_off(&mut self, after_nanos: Option<u64>, now_nanos: u64, entropy: u64) {
-        let doubled = BACKOFF_FIRST_NANOS << self.failures.min(5);
-        let full = doubled.min(BACKOFF_MAX_NANOS);
-        // Half fixed, half random: retries of many proxies spread out, none comes at once.
-        let jittered = full / 2 + entropy % (full / 2 + 1);
-        let asked = after_nanos.map_or(0, |nanos| nanos.min(RETRY_AFTER_MAX_NANOS));
-        self.failures = self.failures.saturating_add(1);
-        let until = now_nanos.saturating_add(jittered.max(asked));
-        self.not_before_nanos = self.not_before_nanos.max(until);
     }
 }
 

@@ -5,8 +5,9 @@
 //! What it is not: it knows no SDK, clock, randomness, environment, I/O, thread or global.
 //!
 //! **The call contract:** [`Engine::request`] once per stream when its headers are there, then
-//! [`Engine::edits`] at once, then [`Engine::end`] exactly once (without a state for a stream whose
-//! headers never came); [`Engine::tick`] and [`Engine::poll_export`] until `None` on every tick.
+//! [`Engine::edits`] at once; then exactly once [`Engine::end`], [`Engine::end_excluded`] (where
+//! `request` gave no state) or [`Engine::end_malformed`] (where the headers never came);
+//! [`Engine::tick`] and [`Engine::poll_export`] until `None` on every tick.
 //! Nothing here panics whatever the bytes are, and every buffer has a limit: see the modules.
 
 #![forbid(unsafe_code)]
@@ -20,6 +21,7 @@
     )
 )]
 
+mod backoff;
 pub mod context;
 pub mod counters;
 pub mod decision;
@@ -29,6 +31,7 @@ pub mod export;
 pub mod facts;
 pub mod headers;
 pub mod identity;
+pub mod ledger;
 pub mod otlp;
 pub mod per_minute;
 pub mod route;
@@ -37,9 +40,11 @@ mod span;
 mod state;
 mod view;
 
+pub use engine::companion::{self, Progress};
 pub use engine::{Edit, Engine, HeaderEdits, RequestInput};
-pub use settings::Settings;
-pub use state::{RequestState, StreamEnd};
+pub use facts::Protocol;
+pub use settings::{Settings, USER_AGENT};
+pub use state::{Details, RequestState, StreamEnd};
 
 /// Where a filter stands (`service.direction` of the policy; `Auto` until the listener is known).
 pub use mesh_config::policy::Direction;

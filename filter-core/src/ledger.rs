@@ -1,0 +1,252 @@
+//! The exact ledger: every request is counted here, whatever sampling decides.
+//!
+//! What it is: integer sums per key (direction, peer, route, status class, data class, charge side,
+//! tenant) with a latency histogram each, flushed as numbered deltas. Sums are additive over
+//! workers, proxies and time, so totals are exact at any sampling rate.
+//! What it is not: a store. Once the collector has acknowledged a delta it is forgotten here.
+//!
+//! **Exactly once:** a sealed delta keeps its number and its bytes until it is acknowledged, and is
+//! sent again unchanged; the receiver ignores a number it has seen from this instance. Meanwhile
+//! requests go into the next delta, so nothing is dropped however long the collector is away.
+//!
+//! Limits: at most `max_keys` keys per delta; further ones are counted together under the key
+//! `other` and the overflow is counted. Texts of a key are cut at [`MAX_TEXT_BYTES`]. One delta is
+//! sealed at a time, so memory is at most two full deltas.
+
+mod encode;
+mod flush;
+mod histogram;
+
+use std::collections::BTreeMap;
+
+use mesh_config::DataTag;
+use mesh_config::money::NanoUsd;
+use mesh_config::policy::Direction;
+
+pub use flush::{Flush, LedgerSettings};
+pub use histogram::{Histogram, MAX_BUCKETS};
+
+use crate::view::direction_name;
+
+/// Longest peer, route or tenant of a key.
+pub const MAX_TEXT_BYTES: usize = 128;
+
+/// Separates the texts of an encoded key; header values cannot hold it.
+const SEPARATOR: u8 = 0;
+
+/// Text of every dimension beyond the key limit.
+const OVERFLOW: &[u8] = b"other";
+
+/// The dimensions of one count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Key<'a> {
+    /// Side of the service that this proxy stands on.
+    pub direction: Direction,
+    /// Called host of an outbound request; empty otherwise.
+    pub peer: &'a [u8],
+    /// Route.
+    pub route: &'a [u8],
+    /// See [`StatusClass`].
+    pub status: StatusClass,
+    /// Data class.
+    pub tag: DataTag,
+    /// Whether this side charged the request.
+    pub charged: bool,
+    /// Tenant; empty when the policy names none.
+    pub tenant: &'a [u8],
+}
+
+/// How a request ended, coarsely.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StatusClass {
+    /// HTTP 1xx, protocol upgrades included.
+    Informational,
+    /// HTTP 2xx, gRPC OK.
+    Success,
+    /// HTTP 3xx.
+    Redirection,
+    /// HTTP 4xx.
+    ClientError,
+    /// HTTP 5xx.
+    ServerError,
+    /// gRPC status other than OK.
+    GrpcError,
+    /// The stream was reset or timed out before a status.
+    Reset,
+    /// The client went away before a status.
+    ClientLeft,
+}
+
+impl StatusClass {
+    /// Every class.
+    pub const ALL: [Self; 8] = [
+        Self::Informational,
+        Self::Success,
+        Self::Redirection,
+        Self::ClientError,
+        Self::ServerError,
+        Self::GrpcError,
+        Self::Reset,
+        Self::ClientLeft,
+    ];
+
+    /// The class of an ended stream.
+    #[must_use]
+    pub fn of(http: Option<u16>, grpc: Option<u32>, reset: bool) -> Self {
+        match (grpc, http) {
+            (Some(0), Some(200..=299)) => Self::Success,
+            (Some(code), Some(200..=299)) if code != 0 => Self::GrpcError,
+            (_, Some(0..=199)) => Self::Informational,
+            (_, Some(200..=299)) => Self::Success,
+            (_, Some(300..=399)) => Self::Redirection,
+            (_, Some(400..=499)) => Self::ClientError,
+            (_, Some(_)) => Self::ServerError,
+            (_, None) if reset => Self::Reset,
+            (_, None) => Self::ClientLeft,
+        }
+    }
+
+    /// Value of the attribute `tracemeter.status_class`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Informational => "1xx",
+            Self::Success => "2xx",
+            Self::Redirection => "3xx",
+            Self::ClientError => "4xx",
+            Self::ServerError => "5xx",
+            Self::GrpcError => "grpc_error",
+            Self::Reset => "reset",
+            Self::ClientLeft => "client_left",
+        }
+    }
+}
+
+/// What one request adds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Amounts {
+    /// Whether it is an error by the policy's classes.
+    pub error: bool,
+    /// Exclusive cost; zero where the other side charges.
+    pub cost: NanoUsd,
+    /// Request body.
+    pub request_bytes: u64,
+    /// Response body.
+    pub response_bytes: u64,
+    /// Time from headers to end.
+    pub duration_nanos: u64,
+}
+
+/// Sums of one key.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Sums {
+    pub(crate) errors: u64,
+    pub(crate) cost_nanos: u64,
+    pub(crate) request_bytes: u64,
+    pub(crate) response_bytes: u64,
+    /// Holds the number of requests as well.
+    pub(crate) durations: Histogram,
+}
+
+impl Sums {
+    fn add(&mut self, amounts: &Amounts) {
+        self.errors += u64::from(amounts.error);
+        self.cost_nanos = self.cost_nanos.saturating_add(amounts.cost.as_nanos());
+        self.request_bytes = self.request_bytes.saturating_add(amounts.request_bytes);
+        self.response_bytes = self.response_bytes.saturating_add(amounts.response_bytes);
+        self.durations.record(amounts.duration_nanos);
+    }
+}
+
+/// Counts since the last seal.
+#[derive(Debug)]
+pub struct Ledger {
+    max_keys: usize,
+    sums: BTreeMap<Vec<u8>, Sums>,
+    scratch: Vec<u8>,
+    overflowed: u64,
+}
+
+impl Ledger {
+    /// An empty ledger of at most `max_keys` keys, the overflow key not counted.
+    #[must_use]
+    pub fn new(max_keys: usize) -> Self {
+        Self { max_keys, sums: BTreeMap::new(), scratch: Vec::new(), overflowed: 0 }
+    }
+
+    /// Counts one request.
+    pub fn add(&mut self, key: &Key<'_>, amounts: &Amounts) {
+        write_key(key, &mut self.scratch);
+        if let Some(sums) = self.sums.get_mut(&self.scratch) {
+            sums.add(amounts);
+            return;
+        }
+        if self.sums.len() >= self.max_keys {
+            self.overflowed += 1;
+            let overflow = Key { peer: OVERFLOW, route: OVERFLOW, tenant: OVERFLOW, ..*key };
+            write_key(&overflow, &mut self.scratch);
+        }
+        self.sums.entry(self.scratch.clone()).or_default().add(amounts);
+    }
+
+    /// Whether anything was counted since the last seal.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.sums.is_empty()
+    }
+
+    /// Requests counted under the overflow key since the last call.
+    pub fn take_overflowed(&mut self) -> u64 {
+        std::mem::take(&mut self.overflowed)
+    }
+
+    /// Takes the counts out and starts again from zero.
+    pub(crate) fn take(&mut self) -> BTreeMap<Vec<u8>, Sums> {
+        std::mem::take(&mut self.sums)
+    }
+}
+
+fn cut(text: &[u8]) -> &[u8] {
+    text.get(..MAX_TEXT_BYTES).unwrap_or(text)
+}
+
+/// The encoded key: its small dimensions as text too, so that writing attributes needs no table.
+fn write_key(key: &Key<'_>, out: &mut Vec<u8>) {
+    out.clear();
+    let charge: &[u8] = if key.charged { b"this_side" } else { b"other_side" };
+    let parts = [
+        direction_name(key.direction).as_bytes(),
+        key.status.as_str().as_bytes(),
+        key.tag.as_str().as_bytes(),
+        charge,
+        cut(key.route),
+        cut(key.peer),
+        cut(key.tenant),
+    ];
+    for (index, part) in parts.into_iter().enumerate() {
+        if index > 0 {
+            out.push(SEPARATOR);
+        }
+        out.extend(part.iter().map(|byte| if *byte == SEPARATOR { b'?' } else { *byte }));
+    }
+}
+
+/// Attribute names of the parts of an encoded key, in its order.
+pub(crate) const ATTRIBUTES: [&str; 7] = [
+    "tracemeter.direction",
+    "tracemeter.status_class",
+    "data_tag",
+    "tracemeter.charge_side",
+    "http.route",
+    "server.address",
+    "tenant",
+];
+
+/// The parts of an encoded key with their attribute names, empty ones left out.
+pub(crate) fn attributes(key: &[u8]) -> impl Iterator<Item = (&'static str, &[u8])> {
+    let parts = ATTRIBUTES.into_iter().zip(key.split(|byte| *byte == SEPARATOR));
+    parts.filter(|(_, value)| !value.is_empty())
+}
+
+#[cfg(test)]
+mod tests;
