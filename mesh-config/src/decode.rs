@@ -26,11 +26,11 @@ pub(crate) fn plain_node(text: &str) -> Node {
 }
 
 /// A pair for the document that is being written.
-pub(crate) fn entry(key: &str, value: &impl Setting) -> Entry {
+pub(crate) fn entry(key: &str, value: Node) -> Entry {
     Entry {
         key: key.into(),
         mark: Mark::default(),
-        value: value.encode(),
+        value,
     }
 }
 
@@ -283,8 +283,7 @@ impl Setting for Duration {
 
 impl Setting for ByteSize {
     fn decode(&mut self, node: &Node, context: &mut Context) {
-        let read =
-            |text| units::quantity(text, &SIZE_UNITS, Some(1)).or_else(|| whole_float(text));
+        let read = |text| units::quantity(text, &SIZE_UNITS, Some(1)).or_else(|| whole_float(text));
         match node.text().and_then(read) {
             Some(found) => *self = Self::new(found),
             None => context.wrong_kind(node, "a size such as `64KiB`, `4MiB` or a number of bytes"),
@@ -459,7 +458,10 @@ impl<T: Setting + Default> Setting for Table<T> {
     }
 
     fn encode(&self) -> Node {
-        let entries = self.iter().map(|(key, value)| entry(key, value)).collect();
+        let entries = self
+            .iter()
+            .map(|(key, value)| entry(key, value.encode()))
+            .collect();
         Node {
             mark: Mark::default(),
             value: Value::Map(entries),

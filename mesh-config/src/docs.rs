@@ -1,11 +1,15 @@
 //! Descriptions of the options, and what is generated from them: the reference page and the JSON
 //! Schema. Both are the same bytes on every run.
 
+mod flatten;
 mod reference;
 mod schema;
+mod yaml;
 
+pub use flatten::flatten;
 pub use reference::reference;
 pub use schema::schema;
+pub use yaml::filter_yaml;
 
 use crate::node::Node;
 use crate::policy::Policy;

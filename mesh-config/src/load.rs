@@ -37,13 +37,18 @@ impl Policy {
     /// The plugin configuration of the filter: the same shape in JSON, without what equals its
     /// default and without what only the collector needs.
     pub fn to_filter_json(&self) -> String {
+        let mut out = String::new();
+        crate::json::write(&self.filter_node(), &mut out);
+        out
+    }
+
+    /// The document behind [`Policy::to_filter_json`].
+    pub(crate) fn filter_node(&self) -> Node {
         let mut node = self.encode();
         for collector_only in ["trace_storage", "alerts"] {
             node.take(collector_only);
         }
-        let mut out = String::new();
-        crate::json::write(&node, &mut out);
-        out
+        node
     }
 }
 

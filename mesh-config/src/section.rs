@@ -45,11 +45,15 @@ macro_rules! section {
             }
 
             fn encode(&self) -> $crate::node::Node {
-                let default = Self::default();
+                self.encode_over(&Self::default())
+            }
+
+            fn encode_over(&self, base: &Self) -> $crate::node::Node {
                 let mut entries = Vec::new();
                 $(
-                    if self.$field != default.$field $( || $crate::section::section!(@is $required) )? {
-                        entries.push($crate::decode::entry(stringify!($field), &self.$field));
+                    if self.$field != base.$field $( || $crate::section::section!(@is $required) )? {
+                        let value = self.$field.encode_over(&base.$field);
+                        entries.push($crate::decode::entry(stringify!($field), value));
                     }
                 )+
                 $crate::node::Node { value: $crate::node::Value::Map(entries), ..Default::default() }

@@ -15,6 +15,14 @@ pub(crate) trait Setting {
     /// The value as a document; parts that equal their default are left out of sections.
     fn encode(&self) -> Node;
 
+    /// The same for a value that is read over `base`: what equals `base` is left out of sections.
+    fn encode_over(&self, _base: &Self) -> Node
+    where
+        Self: Sized,
+    {
+        self.encode()
+    }
+
     /// Description for the reference page and the JSON Schema.
     #[cfg(feature = "docs")]
     fn shape() -> crate::docs::Shape;
@@ -41,7 +49,9 @@ impl Context {
     }
 
     pub(crate) fn has_errors(&self) -> bool {
-        self.found.iter().any(|found| found.severity == Severity::Error)
+        self.found
+            .iter()
+            .any(|found| found.severity == Severity::Error)
     }
 
     /// Runs `read` with the path extended by a key.

@@ -123,6 +123,11 @@ fn scaled(number: &str, scale: u64) -> Option<u64> {
     u64::try_from(total).ok()
 }
 
+/// Reads a size such as `4MiB`; a plain number is bytes.
+pub fn size(text: &str) -> Option<ByteSize> {
+    quantity(text, &SIZE_UNITS, Some(1)).map(ByteSize::new)
+}
+
 /// Reads a number with a unit; a plain number counts in `plain` units when that is given.
 pub(crate) fn quantity(text: &str, units: &[(&str, u64)], plain: Option<u64>) -> Option<u64> {
     let (number, unit) = split_number(text);
@@ -138,7 +143,7 @@ pub(crate) fn quantity(text: &str, units: &[(&str, u64)], plain: Option<u64>) ->
 }
 
 /// Reads `90s`, `1.5h` or `1h30m`; a bare `0` is accepted, any other number needs a unit.
-pub(crate) fn duration(text: &str) -> Option<Duration> {
+pub fn duration(text: &str) -> Option<Duration> {
     if text == "0" {
         return Some(Duration::ZERO);
     }

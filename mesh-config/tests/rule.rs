@@ -305,7 +305,12 @@ const REFUSED: &[(&str, &str, usize, usize)] = &[
         0,
         1,
     ),
-    ("error = true && error", "expected `and`, `or` or the end of the condition", 13, 2),
+    (
+        "error = true && error",
+        "expected `and`, `or` or the end of the condition",
+        13,
+        2,
+    ),
     ("data_tag in PII", "expected `(` after `in`", 12, 3),
     (
         "data_tag in ()",

@@ -32,7 +32,10 @@ fn attribute(rng: &mut Rng) -> Attribute {
 fn name(rng: &mut Rng) -> String {
     let length = rng.usize(1..4);
     (0..length)
-        .map(|_| rng.choice(['a', 'B', '"', '\\', '*', '\'', '.', '-', ' ', ']', 'ü']).unwrap())
+        .map(|_| {
+            rng.choice(['a', 'B', '"', '\\', '*', '\'', '.', '-', ' ', ']', 'ü'])
+                .unwrap()
+        })
         .collect()
 }
 

@@ -7,6 +7,8 @@
 
 mod args;
 mod check;
+mod diff;
+mod explain;
 mod output;
 mod render;
 
@@ -71,6 +73,13 @@ fn main() -> ExitCode {
 fn run(command: &str, words: Vec<String>) -> Result<(), Failure> {
     match command {
         "check" => check::run(&Args::parse(words, check::HELP, &[], &[])?),
+        "diff" => diff::run(&Args::parse(words, diff::HELP, diff::OPTIONS, &[])?),
+        "explain" => explain::run(&Args::parse(
+            words,
+            explain::HELP,
+            explain::OPTIONS,
+            explain::SWITCHES,
+        )?),
         "render" => render::run(words),
         "docs" => {
             Args::parse(words, DOCS_HELP, &[], &[])?.no_rest()?;

@@ -1,6 +1,7 @@
 //! `mesh-config render`: the policy as something that runs.
 
 mod envoy;
+mod istio;
 
 use mesh_config::Policy;
 
@@ -35,6 +36,7 @@ pub(crate) fn run(mut words: Vec<String>) -> Result<(), Failure> {
     match target.as_str() {
         "envoy" => envoy::run(words),
         "filter" => envoy::run_filter(words),
+        "istio" => istio::run(words),
         "json" => {
             let args = Args::parse(words, JSON_HELP, &["policy"], &[])?;
             args.no_rest()?;
