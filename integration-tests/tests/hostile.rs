@@ -35,7 +35,7 @@ const HTTP1_SETS: usize = 70_000;
 const HTTP2_SETS: usize = 35_000;
 
 /// Requests sent before the first look at the memory: buffers grow to their bounds once.
-const WARM_UP_SETS: usize = 15_000;
+const WARM_UP_SETS: usize = 8_000;
 
 /// What Envoy's resident memory may grow by after the warm-up. The filter's own bounded buffers
 /// are full by then; what is left is the allocator's noise.

@@ -20,9 +20,7 @@ mod receiver;
 mod support;
 use proxies::{ENVOY_PATH, Listener, Place, Tracer, keep_all, with};
 use receiver::{Receiver, Span};
-use support::{
-    CALLER_SPAN, CALLER_TRACE, caller_context, cost_member, only, traceparent,
-};
+use support::{CALLER_SPAN, CALLER_TRACE, caller_context, cost_member, only, traceparent};
 
 const FILTER_PATH: &str = "/v1/traces";
 
@@ -94,7 +92,7 @@ fn inbound(policy: Value) -> Listener {
 }
 
 fn companion() -> Value {
-    let mappings = json!({"data_tag": [{"when": "url.path = \"/pay\"", "value": "PII"}]});
+    let mappings = json!({"data_tag": [{"when": "url.scheme = http", "value": "PII"}]});
     with(
         keep_all(),
         json!({"propagation": {"mode": "companion"}, "attributes": mappings}),
@@ -119,7 +117,10 @@ async fn an_owner_beside_a_silent_tracer_has_its_headers_upstream_and_both_spans
         let state = headers.members("tracestate");
         assert!(cost_member(&state) > 0.0, "{state:?}");
         assert!(state.contains(&"rojo=1".to_owned()), "{state:?}");
-        assert!(cost_member(&headers.members("baggage")) > 0.0, "{headers:?}");
+        assert!(
+            cost_member(&headers.members("baggage")) > 0.0,
+            "{headers:?}"
+        );
 
         let new = |span: &Span| span.trace_id == CALLER_TRACE;
         let spans = setup.receiver.wait_for("both spans", before + 2, new).await;
@@ -128,10 +129,17 @@ async fn an_owner_beside_a_silent_tracer_has_its_headers_upstream_and_both_spans
             found.unwrap_or_else(|| panic!("no span at {path}: {spans:#?}"))
         };
         let (own, envoys) = (newer(FILTER_PATH), newer(ENVOY_PATH));
-        assert_eq!(own.id, parent.parent_id.to_string(), "the application's parent");
+        assert_eq!(
+            own.id,
+            parent.parent_id.to_string(),
+            "the application's parent"
+        );
         assert_ne!(own.id, envoys.id);
         // Siblings below the caller.
-        assert_eq!((own.parent.as_str(), envoys.parent.as_str()), (CALLER_SPAN, CALLER_SPAN));
+        assert_eq!(
+            (own.parent.as_str(), envoys.parent.as_str()),
+            (CALLER_SPAN, CALLER_SPAN)
+        );
         assert_eq!(envoys.service, "envoy-itself");
     }
     assert_eq!(setup.counted("heartbeat_total", 2).await.min(2), 2);
@@ -150,16 +158,30 @@ async fn an_owner_that_is_overwritten_counts_it_and_warns_once_per_worker_at_mos
         for _ in 0..5 {
             let headers = setup.request(Protocol::Http1, caller()).await;
             let state = headers.text("tracestate");
-            assert!(!state.contains("cost_usd"), "Envoy's tracer keeps ours: {state}");
-            assert!(cost_member(&headers.members("baggage")) > 0.0, "{headers:?}");
+            assert!(
+                !state.contains("cost_usd"),
+                "Envoy's tracer keeps ours: {state}"
+            );
+            assert!(
+                cost_member(&headers.members("baggage")) > 0.0,
+                "{headers:?}"
+            );
             written_by_envoy += 1;
         }
     }
-    let counted = setup.counted("context_overwritten_total", written_by_envoy).await;
-    assert_eq!(counted, written_by_envoy, "the first 32 of a worker are all looked at");
+    let counted = setup
+        .counted("context_overwritten_total", written_by_envoy)
+        .await;
+    assert_eq!(
+        counted, written_by_envoy,
+        "the first 32 of a worker are all looked at"
+    );
     let log = setup.envoy.process().output();
     let warnings = log.matches(WARNING).count();
-    assert!((1..=WORKERS as usize).contains(&warnings), "{warnings} warnings:\n{log}");
+    assert!(
+        (1..=WORKERS as usize).contains(&warnings),
+        "{warnings} warnings:\n{log}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -170,7 +192,11 @@ async fn a_companion_leaves_the_context_to_envoy_and_tags_its_span() {
         let parent = traceparent(&headers);
         let trace = parent.trace_id.to_string();
         let span = setup.span(ENVOY_PATH, &trace).await;
-        assert_eq!(span.id, parent.parent_id.to_string(), "the application's parent is Envoy's");
+        assert_eq!(
+            span.id,
+            parent.parent_id.to_string(),
+            "the application's parent is Envoy's"
+        );
 
         let baggage = headers.members("baggage");
         assert!(cost_member(&baggage) > 0.0, "{baggage:?}");
@@ -182,13 +208,27 @@ async fn a_companion_leaves_the_context_to_envoy_and_tags_its_span() {
     // With a caller: Envoy continues its trace, foreign baggage passes.
     let headers = setup.request(Protocol::Http1, caller()).await;
     assert_eq!(traceparent(&headers).trace_id.to_string(), CALLER_TRACE);
-    assert!(headers.members("baggage").contains(&"user=alice".to_owned()), "{headers:?}");
+    assert!(
+        headers
+            .members("baggage")
+            .contains(&"user=alice".to_owned()),
+        "{headers:?}"
+    );
     let span = setup.span(ENVOY_PATH, CALLER_TRACE).await;
-    assert_eq!((span.parent.as_str(), span.attribute("data_tag")), (CALLER_SPAN, "PII"));
+    assert_eq!(
+        (span.parent.as_str(), span.attribute("data_tag")),
+        (CALLER_SPAN, "PII")
+    );
 
     // Nothing of this is an overwritten context, and the filter has no spans of its own.
     setup.counted("requests_ended_total", 4).await;
-    assert!(setup.receiver.spans().iter().all(|span| span.path == ENVOY_PATH));
+    assert!(
+        setup
+            .receiver
+            .spans()
+            .iter()
+            .all(|span| span.path == ENVOY_PATH)
+    );
     let stats = setup.envoy.stats().await.unwrap();
     assert_eq!(stats["wasmcustom.tracemeter_context_overwritten_total"], 0);
     let log = setup.envoy.process().output();
@@ -197,13 +237,19 @@ async fn a_companion_leaves_the_context_to_envoy_and_tags_its_span() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_companion_in_the_upstream_chain_keeps_tracestate_on_envoys_trace() {
-    let listener = inbound(companion()).tracer(Tracer::Propagating).place(Place::Upstream);
+    let listener = inbound(companion())
+        .tracer(Tracer::Propagating)
+        .place(Place::Upstream);
     let setup = Setup::start(listener, 1).await;
     for protocol in Protocol::ALL {
         let headers = setup.request(protocol, HeaderLines::new()).await;
         let parent = traceparent(&headers);
         let span = setup.span(ENVOY_PATH, &parent.trace_id.to_string()).await;
-        assert_eq!(span.id, parent.parent_id.to_string(), "the application's parent is Envoy's");
+        assert_eq!(
+            span.id,
+            parent.parent_id.to_string(),
+            "the application's parent is Envoy's"
+        );
         assert_eq!(span.attribute("data_tag"), "PII", "{span:#?}");
         let cost: f64 = span.attribute("cost_usd").parse().unwrap();
         assert!(cost > 0.0, "{span:#?}");
@@ -224,14 +270,21 @@ async fn a_companion_in_the_upstream_chain_keeps_tracestate_on_envoys_trace() {
     for member in ["rojo=1", "ot=th:8;rv:f0000000000000"] {
         assert!(state.contains(&member.to_owned()), "{state:?}");
     }
-    assert!(headers.members("baggage").contains(&"user=alice".to_owned()), "{headers:?}");
+    assert!(
+        headers
+            .members("baggage")
+            .contains(&"user=alice".to_owned()),
+        "{headers:?}"
+    );
     // `on_log` is not called in the upstream chain; requests end all the same.
     assert_eq!(setup.counted("requests_ended_total", 4).await, 4);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_owner_in_the_upstream_chain_puts_its_span_between_envoys_and_the_application() {
-    let listener = inbound(keep_all()).tracer(Tracer::Propagating).place(Place::Upstream);
+    let listener = inbound(keep_all())
+        .tracer(Tracer::Propagating)
+        .place(Place::Upstream);
     let setup = Setup::start(listener, 1).await;
     for protocol in Protocol::ALL {
         let headers = setup.request(protocol, HeaderLines::new()).await;
@@ -241,11 +294,25 @@ async fn an_owner_in_the_upstream_chain_puts_its_span_between_envoys_and_the_app
         let own = setup.span(FILTER_PATH, &trace).await;
         assert_eq!(own.parent, envoys.id);
         assert_eq!(own.id, parent.parent_id.to_string());
-        let wanted = if protocol == Protocol::Grpc { "POST" } else { "GET" };
+        let wanted = if protocol == Protocol::Grpc {
+            "POST"
+        } else {
+            "GET"
+        };
         assert_eq!(own.attribute("http.request.method"), wanted, "{own:#?}");
-        assert_eq!(own.attribute("http.response.status_code"), "200", "{own:#?}");
-        assert!(own.attribute("cost_usd").parse::<f64>().unwrap() > 0.0, "{own:#?}");
-        assert!(cost_member(&headers.members("tracestate")) > 0.0, "{headers:?}");
+        assert_eq!(
+            own.attribute("http.response.status_code"),
+            "200",
+            "{own:#?}"
+        );
+        assert!(
+            own.attribute("cost_usd").parse::<f64>().unwrap() > 0.0,
+            "{own:#?}"
+        );
+        assert!(
+            cost_member(&headers.members("tracestate")) > 0.0,
+            "{headers:?}"
+        );
     }
     let stats = setup.envoy.stats().await.unwrap();
     assert_eq!(stats["wasmcustom.tracemeter_context_overwritten_total"], 0);
@@ -253,7 +320,9 @@ async fn an_owner_in_the_upstream_chain_puts_its_span_between_envoys_and_the_app
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn in_the_upstream_chain_every_try_is_a_request_with_a_cost_of_its_own() {
-    let mut listener = inbound(keep_all()).tracer(Tracer::Propagating).place(Place::Upstream);
+    let mut listener = inbound(keep_all())
+        .tracer(Tracer::Propagating)
+        .place(Place::Upstream);
     listener.retries = 2;
     // The first two tries fail.
     let tries = std::sync::atomic::AtomicU32::new(0);
@@ -272,10 +341,18 @@ async fn in_the_upstream_chain_every_try_is_a_request_with_a_cost_of_its_own() {
     let mut last = 0.0;
     for request in &tries {
         for name in ["traceparent", "tracestate", "baggage"] {
-            assert_eq!(request.headers.lines(name).count(), 1, "{:?}", request.headers);
+            assert_eq!(
+                request.headers.lines(name).count(),
+                1,
+                "{:?}",
+                request.headers
+            );
         }
         let state = request.headers.members("tracestate");
-        let own = state.iter().filter(|member| member.starts_with("cost_usd=")).count();
+        let own = state
+            .iter()
+            .filter(|member| member.starts_with("cost_usd="))
+            .count();
         assert_eq!(own, 1, "own members pile up: {state:?}");
         let baggage = request.headers.members("baggage");
         let cost = cost_member(&baggage);
@@ -287,8 +364,13 @@ async fn in_the_upstream_chain_every_try_is_a_request_with_a_cost_of_its_own() {
     let spans = setup.receiver.wait_for("a span per try", 3, own).await;
     assert_eq!(spans.len(), 3, "{spans:#?}");
     let envoys = setup.span(ENVOY_PATH, CALLER_TRACE).await;
-    assert!(spans.iter().all(|span| span.parent == envoys.id), "{spans:#?}");
-    let statuses: Vec<_> =
-        spans.iter().map(|span| span.attribute("http.response.status_code")).collect();
+    assert!(
+        spans.iter().all(|span| span.parent == envoys.id),
+        "{spans:#?}"
+    );
+    let statuses: Vec<_> = spans
+        .iter()
+        .map(|span| span.attribute("http.response.status_code"))
+        .collect();
     println!("statuses of the tries' spans: {statuses:?}");
 }

@@ -26,7 +26,7 @@ sampling:
   priority_rules: []
   adaptive: { enabled: false }
 export:
-  queue_bytes: 64KiB
+  queue_bytes: 512KiB
 ";
 
 /// Spans of a whole trace: the ingress, A inbound, A outbound, B inbound.
@@ -107,7 +107,10 @@ async fn a_dead_collector_changes_no_answer_and_every_lost_span_is_counted() {
     let arrived = chain
         .collector
         .wait_for_number(count, support::spans::ARRIVAL, |n| n > 100.0);
-    let before = arrived.await.unwrap();
+    let before = match arrived.await {
+        Ok(before) => before,
+        Err(error) => panic!("{error}: {:#?}", sums(&chain).await),
+    };
 
     chain.collector.kill().unwrap();
     traffic.more(3_000).await;

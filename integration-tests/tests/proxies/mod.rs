@@ -104,6 +104,11 @@ pub(crate) fn config(listeners: &[Listener], upstream: SocketAddr, receiver: Soc
     let config = json!({
         "node": {"id": "proxied.default", "cluster": "proxied"},
         "admin": {"address": address(SocketAddr::from(([127, 0, 0, 1], 0)))},
+        // Envoy's tracer holds its spans back for five seconds otherwise.
+        "layered_runtime": {"layers": [{
+            "name": "tests",
+            "static_layer": {"tracing.opentelemetry.min_flush_spans": 1},
+        }]},
         "static_resources": {
             "listeners": listeners,
             "clusters": [

@@ -4,7 +4,7 @@ use super::Span;
 
 /// `ExportTraceServiceRequest`.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(crate) struct ExportRequest {
+pub(super) struct ExportRequest {
     #[prost(message, repeated, tag = "1")]
     resource_spans: Vec<ResourceSpans>,
 }
@@ -37,9 +37,8 @@ struct Scope {
     name: String,
 }
 
-/// `Span`.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(crate) struct RawSpan {
+struct RawSpan {
     #[prost(bytes = "vec", tag = "1")]
     trace_id: Vec<u8>,
     #[prost(bytes = "vec", tag = "2")]
@@ -118,22 +117,24 @@ pub(super) fn read(path: &str, request: ExportRequest) -> Vec<Span> {
         let service = service.map_or(String::new(), |(_, name)| name);
         for scope in group.scope_spans {
             let name = scope.scope.unwrap_or_default().name;
-            spans.extend(scope.spans.iter().map(|span| Span {
-                path: path.to_owned(),
-                service: service.clone(),
-                scope: name.clone(),
-                trace_id: hex(&span.trace_id),
-                id: hex(&span.span_id),
-                parent: hex(&span.parent_span_id),
-                kind: span.kind,
-                flags: span.flags,
-                trace_state: span.trace_state.clone(),
-                attributes: pairs(&span.attributes),
-                links: span
-                    .links
-                    .iter()
-                    .map(|link| (hex(&link.trace_id), hex(&link.span_id)))
-                    .collect(),
+            spans.extend(scope.spans.iter().map(|span| {
+                Span {
+                    path: path.to_owned(),
+                    service: service.clone(),
+                    scope: name.clone(),
+                    trace_id: hex(&span.trace_id),
+                    id: hex(&span.span_id),
+                    parent: hex(&span.parent_span_id),
+                    kind: span.kind,
+                    flags: span.flags,
+                    trace_state: span.trace_state.clone(),
+                    attributes: pairs(&span.attributes),
+                    links: span
+                        .links
+                        .iter()
+                        .map(|link| (hex(&link.trace_id), hex(&link.span_id)))
+                        .collect(),
+                }
             }));
         }
     }

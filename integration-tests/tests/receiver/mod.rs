@@ -24,7 +24,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
 mod messages;
-pub(crate) use messages::{ExportRequest, RawSpan};
+use messages::ExportRequest;
 
 /// Spans kept at most: several runs of the largest test.
 pub(crate) const SPAN_LIMIT: usize = 1_000_000;
@@ -99,7 +99,10 @@ impl Receiver {
     /// Different spans so far.
     pub(crate) fn distinct(&self) -> usize {
         let spans = self.spans.lock().unwrap();
-        let ids: BTreeSet<_> = spans.iter().map(|span| (&span.trace_id, &span.id)).collect();
+        let ids: BTreeSet<_> = spans
+            .iter()
+            .map(|span| (&span.trace_id, &span.id))
+            .collect();
         ids.len()
     }
 
