@@ -2,15 +2,14 @@
 # Runs the tests of this crate inside real WebAssembly (wasm32-unknown-unknown on Node).
 #
 # Two toolchains work: rustup's, if the target is installed, else Debian's cargo and rustc, which
-# build the standard library from the packaged source. Everything built is kept in
-# ${TRACEMETER_CACHE:-$HOME/.cache/tracemeter}; an empty cache costs about four minutes once.
+# build the standard library from the packaged source. Everything built is kept in the cache
+# folder; an empty cache costs about four minutes once.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(dirname "$here")
-cache=${TRACEMETER_CACHE:-$HOME/.cache/tracemeter}
+cache=${TRACEMETER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/tracemeter}
 target=wasm32-unknown-unknown
-package=w3c-traceparent-parser
 
 fail() {
     echo "wasm-tests: $*" >&2
@@ -23,22 +22,26 @@ version=$(awk '/^name = "wasm-bindgen"$/ { getline; gsub(/[^0-9.]/, ""); print; 
     "$root/Cargo.lock")
 [[ -n $version ]] || fail "no wasm-bindgen in Cargo.lock"
 
+# Whatever folders the caller builds in: other compilers build here.
+unset CARGO_BUILD_BUILD_DIR CARGO_BUILD_TARGET_DIR RUSTFLAGS
+
+install_runner() {
+    # A registry mirror may lag behind the tool's own lock file: then newer patch levels do.
+    local install=(cargo install --quiet --force wasm-bindgen-cli --version "=$version"
+        --root "$cache/tools" --target-dir "$cache/build-tools")
+    echo "wasm-tests: installing wasm-bindgen-cli $version (about 3 minutes, once)"
+    "${install[@]}" --locked 2>/dev/null || "${install[@]}"
+    rm -rf "$cache/build-tools"
+}
+
 # The runner must have exactly the version that the tests are linked with.
 runner=$cache/tools/bin/wasm-bindgen-test-runner
-if [[ $("$runner" --version 2>/dev/null || true) != *" $version"* ]]; then
-    echo "wasm-tests: installing wasm-bindgen-cli $version (about 3 minutes, once)"
-    # A registry mirror may lag behind the tool's own lock file: then newer patch levels do.
-    install=(cargo install --quiet --force wasm-bindgen-cli --version "=$version"
-        --root "$cache/tools")
-    CARGO_TARGET_DIR=$cache/build-tools "${install[@]}" --locked 2>/dev/null \
-        || CARGO_TARGET_DIR=$cache/build-tools "${install[@]}"
-    rm -rf "$cache/build-tools"
-fi
+[[ $("$runner" --version 2>/dev/null || true) == *" $version"* ]] || install_runner
 
 cd "$root"
 export CARGO_TARGET_DIR=$cache/build-wasm
 export CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER=$runner
-arguments=(test --quiet --locked --package "$package" --target "$target"
+arguments=(test --locked --package w3c-traceparent-parser --target "$target"
     --test traceparent --test tracestate --test baggage --test ot --test properties)
 
 if [[ -d $(rustc --print target-libdir --target "$target" 2>/dev/null) ]]; then
@@ -46,7 +49,7 @@ if [[ -d $(rustc --print target-libdir --target "$target" 2>/dev/null) ]]; then
 elif [[ -x /usr/bin/cargo && -e /usr/lib/rustlib/src ]]; then
     linker=$(compgen -G '/usr/bin/wasm-ld-*' | sort -V | tail -n 1) || true
     [[ -n $linker ]] || fail "no wasm-ld: install lld-19"
-    env RUSTC_BOOTSTRAP=1 RUSTC=/usr/bin/rustc RUSTDOC=/usr/bin/rustdoc \
+    RUSTC_BOOTSTRAP=1 RUSTC=/usr/bin/rustc RUSTDOC=/usr/bin/rustdoc \
         RUSTFLAGS="-C linker=$linker -C link-self-contained=no" \
         /usr/bin/cargo "${arguments[@]}" -Zbuild-std=std,panic_abort,test "$@"
 else
