@@ -2,6 +2,13 @@
 //! To renew them: `mesh-config docs > docs/config-reference.md` and
 //! `mesh-config schema > docs/tracemeter.schema.json`.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
 use mesh_config::{Policy, docs};
 
 const SAMPLE: &str = include_str!("../samples/tracemeter.yaml");

@@ -2,6 +2,13 @@
 //! problems it has: `# error: LINE:COLUMN: path: message` and `# warning: ..`, all of them, in
 //! order. Files in `valid/` have no errors, files in `invalid/` at least one.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
 use std::path::{Path, PathBuf};
 
 use mesh_config::{Diagnostic, Policy, Severity};

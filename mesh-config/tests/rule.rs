@@ -1,5 +1,12 @@
 //! The rule language: grammar, values, three-valued outcomes, messages.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
 use mesh_config::DataTag;
 use mesh_config::money::NanoUsd;
 use mesh_config::rule::{

@@ -1,5 +1,12 @@
 //! Rates: precedence, environments, rules, and what waits for the end of the response.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
 use mesh_config::rule::{Attribute, Attributes, Lookup, Value};
 use mesh_config::sampling::{Reason, Sampler, Threshold};
 use mesh_config::{DataTag, Policy};

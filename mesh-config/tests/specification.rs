@@ -1,5 +1,12 @@
 //! The specification's own files load as they stand, alone and as sections of one policy.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
 use std::time::Duration;
 
 use mesh_config::policy::{AlertQuery, Backend, Compression};

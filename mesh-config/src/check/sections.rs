@@ -110,7 +110,7 @@ fn export(policy: &Policy, checker: &mut Checker<'_>) {
         ("metrics_path", &export.metrics_path),
         ("rates_path", &export.rates_path),
     ] {
-        if !path.starts_with('/') || path.bytes().any(|byte| byte <= b' ' || byte >= 0x7f) {
+        if !path.starts_with('/') || path.bytes().any(|byte| !byte.is_ascii_graphic()) {
             let message = format!(
                 "path `{}` does not begin with `/` or has blanks",
                 path.escape_debug()
@@ -143,7 +143,7 @@ fn export(policy: &Policy, checker: &mut Checker<'_>) {
             );
             checker.error("export.headers", message, "");
         }
-        if value.bytes().any(|byte| byte < b' ' || byte >= 0x7f) {
+        if value.bytes().any(|byte| !(b' '..0x7f).contains(&byte)) {
             let message = format!(
                 "value of header `{}` is not visible ASCII",
                 name.escape_debug()

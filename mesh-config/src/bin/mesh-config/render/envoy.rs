@@ -30,6 +30,8 @@ Prints a complete Envoy configuration. Ports may be 0: ask the admin page for th
   --route HOST=HOST:PORT   where requests for a host go (repeatable; `*` for all others)
   --admin HOST:PORT        admin page (default: 127.0.0.1:0)
   --node-id ID             default: SERVICE.NAMESPACE
+  --access-log PATH        one line per request, kept or not, with its trace id in `traceparent=`
+                           (`/dev/stdout` works)
   --filter-file PATH       the filter's configuration is read from this file and followed when it
                            changes; `mesh-config render filter` prints its content
 ";
@@ -57,6 +59,7 @@ const OPTIONS: &[&str] = &[
     "admin",
     "node-id",
     "filter-file",
+    "access-log",
 ];
 
 /// The cluster of the collector in what is rendered here.
@@ -105,6 +108,7 @@ struct Proxy {
     routes: Vec<(String, Address)>,
     ingress: bool,
     filter_file: Option<String>,
+    access_log: Option<String>,
     wasm: String,
     json: String,
 }
@@ -164,6 +168,7 @@ impl Proxy {
             routes: args.all("route").map(route).collect::<Result<_, _>>()?,
             admin: Address::parse(args.value("admin").unwrap_or("127.0.0.1:0"))?,
             filter_file: args.value("filter-file").map(str::to_owned),
+            access_log: args.value("access-log").map(str::to_owned),
             wasm: args.required("wasm")?.to_owned(),
             service,
             namespace,
@@ -245,7 +250,7 @@ impl Proxy {
           stat_prefix: {name}
           codec_type: AUTO
           http_protocol_options: {{enable_trailers: true}}
-          http_filters:
+{log}          http_filters:
 {filter}          - name: envoy.filters.http.router
             typed_config:
               "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router
@@ -256,6 +261,27 @@ impl Proxy {
 {hosts}"#,
             address = address.yaml(),
             filter = self.http_filter(),
+            log = self.access_log(),
+        )
+    }
+
+    /// The log sees the request headers as the filter left them, so the trace id is always there.
+    fn access_log(&self) -> String {
+        let Some(path) = &self.access_log else {
+            return String::new();
+        };
+        let line = "[%START_TIME%] %REQ(:METHOD)% %REQ(:AUTHORITY)%%REQ(:PATH)% %RESPONSE_CODE% \
+            %RESPONSE_FLAGS% %DURATION%ms traceparent=%REQ(TRACEPARENT)%\n";
+        format!(
+            r#"          access_log:
+          - name: envoy.access_loggers.file
+            typed_config:
+              "@type": type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog
+              path: {path}
+              log_format: {{text_format_source: {{inline_string: {line}}}}}
+"#,
+            path = quoted(path),
+            line = quoted(line),
         )
     }
 
