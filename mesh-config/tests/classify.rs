@@ -100,6 +100,14 @@ type Case = (&'static str, &'static [(Kind, &'static str)]);
 
 const FOUND: &[Case] = &[
     (
+        "order-service-for-customers-aG9k3Lq8ZpT2vXw7Rb4NyC6s",
+        &[(Kind::RandomSecret, "aG9k3Lq8ZpT2vXw7Rb4NyC6s")],
+    ),
+    (
+        "job-run-aG9k3Lq8ZpT2vXw7Rb4NyC6s",
+        &[(Kind::RandomSecret, "job-run-aG9k3Lq8ZpT2vXw7Rb4NyC6s")],
+    ),
+    (
         "to ana@example.com, bob@example.org.",
         &[
             (Kind::Email, "ana@example.com"),

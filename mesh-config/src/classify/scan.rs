@@ -34,6 +34,12 @@ pub(super) fn scan(
                     return;
                 }
             }
+            // Between two letters or digits nothing begins.
+            None if at(value, position).is_ascii_alphanumeric() => {
+                position = run(value, position, value.len(), |byte| {
+                    byte.is_ascii_alphanumeric()
+                });
+            }
             None => position += 1,
         }
     }

@@ -32,7 +32,12 @@ const NO_SECRET: [&[u8]; 10] = [
 
 /// The secret that begins with the word at `start`.
 pub(super) fn begin(value: &[u8], start: usize, on: &Detectors) -> Option<Finding> {
-    json_web_token(value, start)
+    let web_token = if at(value, start) == b'e' {
+        json_web_token(value, start)
+    } else {
+        None
+    };
+    web_token
         .or_else(|| issued::begin(value, start))
         .or_else(|| authorization(value, start))
         .or_else(|| named_value(value, start, on))
@@ -48,7 +53,8 @@ fn is_base64_url(byte: u8) -> bool {
 /// five parts of which only the first is JSON. The first part is short in both, so that many false
 /// beginnings cost little.
 fn json_web_token(value: &[u8], start: usize) -> Option<Finding> {
-    if part(value, start, start + 3) != b"eyJ" {
+    let before = start.checked_sub(1).map_or(0, |before| at(value, before));
+    if part(value, start, start + 3) != b"eyJ" || is_base64_url(before) {
         return None;
     }
     let mut end = start;
@@ -99,6 +105,9 @@ pub(super) fn private_key(value: &[u8], start: usize) -> Option<Finding> {
 
 /// `Bearer <token>`, or `Basic <base64 of user:password>`.
 fn authorization(value: &[u8], start: usize) -> Option<Finding> {
+    if !at(value, start).eq_ignore_ascii_case(&b'b') {
+        return None;
+    }
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
     let credentials = |scheme: &[u8]| {
         let after = start + scheme.len();

@@ -1,6 +1,6 @@
 //! Tokens that their issuer marks by a prefix, so that scanners like this one find them.
 
-use super::super::text::{begins, ends, part};
+use super::super::text::{at, begins, ends, part};
 use super::super::{run, sensitive};
 use super::is_base64_url;
 use crate::classify::{Finding, Kind};
@@ -59,6 +59,21 @@ const AWS_ID_BYTES: usize = 16;
 /// Long-lived and temporary keys, bearer tokens, context-specific credentials.
 const AWS_PREFIXES: [&[u8]; 4] = [b"AKIA", b"ASIA", b"ABIA", b"ACCA"];
 
+/// Bytes of the shortest token.
+const MIN_BYTES: usize = 20;
+/// The bytes with which a token can begin, as a set of bits.
+const FIRST_BYTES: u128 = {
+    let mut set = 1 << b'A';
+    let mut forms: &[Form] = &FORMS;
+    while let [form, rest @ ..] = forms {
+        if let [first, ..] = form.prefix {
+            set |= 1_u128 << *first;
+        }
+        forms = rest;
+    }
+    set
+};
+
 fn is_alphanumeric(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
 }
@@ -73,19 +88,27 @@ fn is_base64_url_or_dot(byte: u8) -> bool {
 
 /// The token that begins at `start`.
 pub(super) fn begin(value: &[u8], start: usize) -> Option<Finding> {
+    let first = at(value, start);
+    // Most words end here: a token begins with few letters, and is long.
+    if FIRST_BYTES & (1 << (first & 127)) == 0 || at(value, start + MIN_BYTES - 1) == 0 {
+        return None;
+    }
     if !begins(value, start) {
         return None;
     }
     aws_access_key(value, start).or_else(|| {
-        FORMS.iter().find_map(|form| {
-            let from = start + form.prefix.len();
-            if part(value, start, from) != form.prefix {
-                return None;
-            }
-            let end = run(value, from, form.max + 1, form.alphabet);
-            let fits = (form.min..=form.max).contains(&(end - from));
-            fits.then(|| sensitive(Kind::IssuedToken, start, end))
-        })
+        FORMS
+            .iter()
+            .filter(|form| form.prefix.first() == Some(&first))
+            .find_map(|form| {
+                let from = start + form.prefix.len();
+                if part(value, start, from) != form.prefix {
+                    return None;
+                }
+                let end = run(value, from, form.max + 1, form.alphabet);
+                let fits = (form.min..=form.max).contains(&(end - from));
+                fits.then(|| sensitive(Kind::IssuedToken, start, end))
+            })
     })
 }
 

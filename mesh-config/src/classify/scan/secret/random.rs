@@ -20,8 +20,25 @@ const MAX_WORDS_PERCENT: usize = 45;
 
 /// The key that begins at `start`.
 pub(super) fn begin(value: &[u8], start: usize) -> Option<Finding> {
+    let in_segment = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
     let in_key = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'+' || byte == b'/';
+    let in_either = |byte: u8| in_segment(byte) || in_key(byte);
+    if run(value, start, MIN_BYTES, in_either) < start + MIN_BYTES {
+        return None;
+    }
     let before = start.checked_sub(1).map_or(0, |before| at(value, before));
+    if in_segment(before) {
+        // Behind a hyphen of a compound only letters and digits are looked at, so that a long
+        // compound is not read again from each of its parts.
+        let end = run(value, start, MAX_BYTES + 1, |byte| {
+            byte.is_ascii_alphanumeric()
+        });
+        return if looks_random(part(value, start, end), 35) {
+            finding(value, start, end)
+        } else {
+            None
+        };
+    }
     if !in_key(before) {
         let end = run(value, start, MAX_BYTES + 1, in_key);
         let key = part(value, start, end);
@@ -31,7 +48,6 @@ pub(super) fn begin(value: &[u8], start: usize) -> Option<Finding> {
             return finding(value, start, end);
         }
     }
-    let in_segment = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
     let end = run(value, start, MAX_BYTES + 1, in_segment);
     if looks_random(part(value, start, end), 35) {
         finding(value, start, end)
