@@ -35,7 +35,10 @@ const HTTP1_SETS: usize = 70_000;
 const HTTP2_SETS: usize = 35_000;
 
 /// Requests sent before the first look at the memory: buffers grow to their bounds once.
-const WARM_UP_SETS: usize = 8_000;
+const WARM_UP_SETS: usize = 12_000;
+
+/// With this policy the warm-up fills the queue of spans, which nobody fetches.
+const SMALL_QUEUE: &str = "export: { queue_bytes: 512KiB }\n";
 
 /// What Envoy's resident memory may grow by after the warm-up. The filter's own bounded buffers
 /// are full by then; what is left is the allocator's noise.
@@ -113,7 +116,7 @@ impl Target {
         .unwrap();
         // Nothing listens there: exports fail for the whole run.
         let nowhere: SocketAddr = "127.0.0.1:9".parse().unwrap();
-        let mesh = Mesh::new(support::KEEP_A_TENTH, nowhere).unwrap();
+        let mesh = Mesh::new(&format!("{}{SMALL_QUEUE}", support::KEEP_A_TENTH), nowhere).unwrap();
         let proxy = Proxy {
             service: "target".to_owned(),
             upstream: Some(app.address()),

@@ -1,0 +1,404 @@
+//! A policy that changes on a running proxy: the new one counts from some request on, and nothing
+//! else happens. No request fails, no span is lost, no counter starts again, and a broken policy
+//! leaves the last good one in force.
+//!
+//! The proxy watches a file (extension discovery), as `mesh-config render envoy --filter-file`
+//! sets it up; a new policy is moved over it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "test code"
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use integration_tests::artefacts;
+use integration_tests::envoy::Envoy;
+use integration_tests::wait;
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+
+mod receiver;
+mod wire;
+use receiver::Receiver;
+use wire::{Echo, Pipeline, Seen};
+
+const WORKERS: u32 = 2;
+
+/// Keep-alive connections; sixteen leave no worker without one (2^-15).
+const CONNECTIONS: usize = 16;
+
+/// Between two requests of a connection: a constant load of some hundred requests per second.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// How long a change may take to be seen by every connection, on a busy machine.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Everything is kept; the form of our tracestate members tells which policy wrote them.
+fn policy(form: &str) -> String {
+    format!(
+        "sampling:\n  default_rate: 1.0\n  priority_rules: []\n\
+         export: {{ gzip: false }}\npropagation: {{ tracestate: {form} }}\n"
+    )
+}
+
+/// A proxy whose filter's configuration is a watched file.
+struct Proxy {
+    echo: Echo,
+    receiver: Receiver,
+    envoy: Envoy,
+    folder: TempDir,
+    module: PathBuf,
+}
+
+impl Proxy {
+    async fn start(form: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (echo, receiver) = (Echo::start().await, Receiver::start().await);
+        let module = artefacts::module().unwrap().canonicalize().unwrap();
+        let collector = receiver.address();
+        let file = folder.path().join("filter.yaml");
+        let rendered = render(&folder, "filter", &policy(form), &module, collector, &[]);
+        fs::write(&file, rendered).unwrap();
+        let inbound = format!("127.0.0.1:0={}", echo.address());
+        let further = [
+            "--inbound",
+            &inbound,
+            "--filter-file",
+            &file.to_string_lossy(),
+        ];
+        let config = render(
+            &folder,
+            "envoy",
+            &policy(form),
+            &module,
+            collector,
+            &further,
+        );
+        let envoy = Envoy::start("watching", &config, WORKERS).await.unwrap();
+        Self {
+            echo,
+            receiver,
+            envoy,
+            folder,
+            module,
+        }
+    }
+
+    /// The watched file's content for a policy.
+    fn rendered(&self, form: &str) -> String {
+        let collector = self.receiver.address();
+        render(
+            &self.folder,
+            "filter",
+            &policy(form),
+            &self.module,
+            collector,
+            &[],
+        )
+    }
+
+    /// Moves a new content over the watched file, as a whole.
+    fn install(&self, content: &str) {
+        let new = self.folder.path().join("filter.yaml.new");
+        fs::write(&new, content).unwrap();
+        fs::rename(&new, self.folder.path().join("filter.yaml")).unwrap();
+    }
+
+    /// The filter's own statistics, names without their prefix.
+    async fn counters(&self) -> BTreeMap<String, u64> {
+        let stats = self.envoy.stats().await.unwrap();
+        let own = stats.into_iter().filter_map(|(name, value)| {
+            Some((
+                name.strip_prefix("wasmcustom.tracemeter_")?.to_owned(),
+                value,
+            ))
+        });
+        own.collect()
+    }
+
+    async fn counted(&self, name: &str) -> u64 {
+        self.counters().await.get(name).copied().unwrap_or(0)
+    }
+}
+
+fn render(
+    folder: &TempDir,
+    target: &str,
+    policy: &str,
+    module: &std::path::Path,
+    collector: SocketAddr,
+    further: &[&str],
+) -> String {
+    let file = folder.path().join("policy.yaml");
+    fs::write(&file, policy).unwrap();
+    let output = Command::new(artefacts::mesh_config().unwrap())
+        .args([
+            "render",
+            target,
+            "--service",
+            "reloaded",
+            "--collector",
+            &collector.to_string(),
+        ])
+        .arg("--policy")
+        .arg(&file)
+        .arg("--wasm")
+        .arg(module)
+        .args(further)
+        .output()
+        .unwrap();
+    let complaints = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{complaints}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Requests that go on until told to stop.
+struct Traffic {
+    stop: Arc<AtomicBool>,
+    /// What each connection saw last, and everything it saw.
+    seen: Arc<Mutex<Vec<Vec<Seen>>>>,
+    tasks: JoinSet<()>,
+}
+
+impl Traffic {
+    fn start(address: SocketAddr) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let seen = Arc::new(Mutex::new(vec![Vec::new(); CONNECTIONS]));
+        let mut tasks = JoinSet::new();
+        for index in 0..CONNECTIONS {
+            let (stop, seen) = (Arc::clone(&stop), Arc::clone(&seen));
+            tasks.spawn(async move {
+                let request = [wire::get("/reload", &[])];
+                let mut connection = Pipeline::open(address).await;
+                while !stop.load(Ordering::Relaxed) {
+                    let answer = connection.exchange(&request).await.remove(0);
+                    // A connection that is closed or another status is a request that failed.
+                    assert_eq!((answer.status, answer.closes), (200, false), "{answer:?}");
+                    assert_eq!(answer.traceparent.len(), 55, "{answer:?}");
+                    seen.lock().unwrap()[index].push(answer);
+                    tokio::time::sleep(PAUSE).await;
+                }
+            });
+        }
+        Self { stop, seen, tasks }
+    }
+
+    fn count(&self) -> usize {
+        self.seen.lock().unwrap().iter().map(Vec::len).sum()
+    }
+
+    /// Waits until every connection has seen so many requests more; gives what they saw.
+    async fn more(&self, count: usize) -> Vec<Seen> {
+        let before: Vec<usize> = self.seen.lock().unwrap().iter().map(Vec::len).collect();
+        wait::until("more requests on every connection", LIMIT, async || {
+            let seen = self.seen.lock().unwrap();
+            let enough = seen
+                .iter()
+                .zip(&before)
+                .all(|(seen, before)| seen.len() >= before + count);
+            let new = || {
+                seen.iter()
+                    .zip(&before)
+                    .flat_map(|(seen, before)| seen[*before..].to_vec())
+            };
+            Ok(enough.then(|| new().collect()))
+        })
+        .await
+        .unwrap()
+    }
+
+    /// Waits until the last request of every connection went by this form; gives the time it took.
+    async fn all_by(&self, form: &str) -> Duration {
+        let started = Instant::now();
+        wait::until(form, LIMIT, async || {
+            let seen = self.seen.lock().unwrap();
+            let done = seen
+                .iter()
+                .all(|seen| seen.last().is_some_and(|last| by(last, form)));
+            Ok(done.then_some(()))
+        })
+        .await
+        .unwrap();
+        started.elapsed()
+    }
+
+    /// Stops; everything that was seen.
+    async fn end(self) -> Vec<Seen> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.tasks.join_all().await;
+        std::mem::take(&mut *self.seen.lock().unwrap()).concat()
+    }
+}
+
+/// Whether a request went by the policy with this form.
+fn by(seen: &Seen, form: &str) -> bool {
+    let start = if form == "compact" {
+        "tm=c:"
+    } else {
+        "cost_usd="
+    };
+    seen.tracestate.starts_with(start)
+}
+
+/// Reads the statistics all the time: the names of counters that went back.
+async fn watch(proxy: &Proxy, stop: &AtomicBool) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let mut last = BTreeMap::<String, u64>::new();
+    while !stop.load(Ordering::Relaxed) {
+        let now = proxy.counters().await;
+        for (name, value) in &last {
+            let newer = now.get(name).copied().unwrap_or(0);
+            if name.ends_with("_total") && newer < *value {
+                wrong.push(format!("{name}: {value}, then {newer}"));
+            }
+        }
+        last = now;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    wrong
+}
+
+/// Every request has to end up as one exported span.
+async fn settle(proxy: &Proxy, requests: &[Seen]) {
+    let traces: BTreeSet<&str> = requests.iter().map(Seen::trace_id).collect();
+    assert_eq!(traces.len(), requests.len());
+    let count = requests.len() as u64;
+    let settled = wait::until("every span exported", LIMIT, async || {
+        let counters = proxy.counters().await;
+        let of = |name: &str| counters.get(name).copied().unwrap_or(0);
+        let all = of("requests_ended_total") >= count && of("spans_exported_total") >= count;
+        Ok((all && of("queue_bytes") == 0).then_some(()))
+    });
+    let settled = settled.await;
+    let counters = proxy.counters().await;
+    println!(
+        "{count} requests, {} spans arrived, {} different",
+        proxy.receiver.len(),
+        proxy.receiver.distinct()
+    );
+    assert!(settled.is_ok(), "{settled:?} {counters:#?}");
+    for name in ["requests_total", "requests_ended_total", "kept_total"] {
+        assert_eq!(counters[name], count, "{name}");
+    }
+    assert_eq!(counters["spans_buffered_total"], count, "{counters:#?}");
+    assert_eq!(counters["spans_exported_total"], count, "{counters:#?}");
+    let arrived: BTreeSet<String> = proxy
+        .receiver
+        .spans()
+        .into_iter()
+        .map(|span| span.trace_id)
+        .collect();
+    let missing = traces
+        .iter()
+        .filter(|trace| !arrived.contains(**trace))
+        .count();
+    assert_eq!(missing, 0, "requests without a span");
+    assert_eq!(proxy.receiver.distinct(), requests.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_changed_policy_takes_effect_under_load_and_nothing_is_lost() {
+    let proxy = Proxy::start("members").await;
+    let traffic = Traffic::start(proxy.envoy.listener("inbound").unwrap());
+    let watching = AtomicBool::new(false);
+    let change = async {
+        traffic.all_by("members").await;
+        traffic.more(20).await;
+        let contents = [
+            ("compact", proxy.rendered("compact")),
+            ("members", proxy.rendered("members")),
+        ];
+        let mut times = Vec::new();
+        for _ in 0..4 {
+            for (form, content) in &contents {
+                proxy.install(content);
+                times.push(traffic.all_by(form).await.as_millis());
+                let seen = traffic.more(10).await;
+                assert!(
+                    seen.iter().all(|seen| by(seen, form)),
+                    "back to an older policy"
+                );
+            }
+        }
+        // Faster than any tick: several generations hold spans at the same time.
+        for _ in 0..10 {
+            for (form, content) in &contents {
+                proxy.install(content);
+                wait::until(form, LIMIT, async || {
+                    let seen = traffic.seen.lock().unwrap();
+                    Ok(seen
+                        .iter()
+                        .any(|seen| by(seen.last().unwrap(), form))
+                        .then_some(()))
+                })
+                .await
+                .unwrap();
+            }
+        }
+        println!("milliseconds until every connection saw the change: {times:?}");
+        watching.store(true, Ordering::Relaxed);
+    };
+    let ((), went_back) = tokio::join!(change, watch(&proxy, &watching));
+    assert_eq!(went_back, Vec::<String>::new(), "counters start again");
+    let requests = traffic.end().await;
+    settle(&proxy, &requests).await;
+    assert_eq!(proxy.counted("config_errors_total").await, 0);
+    drop(proxy.echo);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broken_policy_leaves_the_last_good_one_in_force() {
+    let proxy = Proxy::start("members").await;
+    let traffic = Traffic::start(proxy.envoy.listener("inbound").unwrap());
+    traffic.all_by("members").await;
+    let good = proxy.rendered("compact");
+    proxy.install(&good);
+    traffic.all_by("compact").await;
+
+    let mut errors = 0;
+    for (what, breaks) in [
+        ("a rate of 7", ("\"default_rate\":1", "\"default_rate\":7")),
+        ("an unknown key", ("\"sampling\":", "\"sampling_\":")),
+        ("no JSON", ("\"sampling\":", "\"sampling\"")),
+    ] {
+        let broken = good.replace(breaks.0, breaks.1);
+        assert_ne!(broken, good, "{what}: {good}");
+        proxy.install(&broken);
+        wait::until("the refused policy to be counted", LIMIT, async || {
+            let counted = proxy.counted("config_errors_total").await;
+            Ok((counted > errors).then_some(()))
+        })
+        .await
+        .unwrap();
+        // Both workers and the main thread read it; the next one has to be told apart.
+        traffic.more(60).await;
+        errors = proxy.counted("config_errors_total").await;
+        let seen = traffic.more(20).await;
+        let kept = |seen: &Seen| by(seen, "compact") && seen.is_sampled();
+        let other: Vec<_> = seen.iter().filter(|seen| !kept(seen)).collect();
+        assert!(
+            other.is_empty(),
+            "{what}: {} of {}: {:?}",
+            other.len(),
+            seen.len(),
+            other[0]
+        );
+    }
+    println!("{errors} refusals counted");
+
+    proxy.install(&proxy.rendered("members"));
+    traffic.all_by("members").await;
+    assert!(traffic.count() > CONNECTIONS * 200);
+    let requests = traffic.end().await;
+    settle(&proxy, &requests).await;
+}
