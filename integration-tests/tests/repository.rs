@@ -1,5 +1,12 @@
 //! What must hold of the repository itself: who may depend on whom, licences, and documents that
 //! name only what exists.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "test code"
+)]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
