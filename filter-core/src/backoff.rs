@@ -62,7 +62,10 @@ mod tests {
             alone.not_before_nanos = 0;
             alone.fail(None, 0, u64::MAX / 2);
             let pause = alone.not_before_nanos;
-            assert!(pause >= wanted * SECOND / 2 && pause <= wanted * SECOND, "{pause} {wanted}");
+            assert!(
+                pause >= wanted * SECOND / 2 && pause <= wanted * SECOND,
+                "{pause} {wanted}"
+            );
             backoff.fail(None, 0, 0);
         }
         backoff.reset();

@@ -11,7 +11,7 @@
 use mesh_config::DataTag;
 use mesh_config::money::NanoUsd;
 use mesh_config::policy::TracestateForm;
-use w3c_traceparent_parser::baggage::{self, Baggage};
+use w3c_traceparent_parser::baggage::{self, Baggage, percent_decode};
 use w3c_traceparent_parser::otel::{OtState, Randomness, Threshold};
 use w3c_traceparent_parser::tracestate::{Member, TraceState};
 use w3c_traceparent_parser::{TraceId, TraceParent};
@@ -63,12 +63,21 @@ pub struct Incoming<'a> {
     pub baggage: Baggage<'a>,
     /// Value of the `ot` member, empty when absent.
     pub ot: &'a [u8],
+    /// Baggage values that rules ask for and that are percent-encoded: as they came, and decoded.
+    decoded: Vec<(&'a [u8], Vec<u8>)>,
 }
 
+/// A percent-encoded baggage value longer than this is not decoded for rules.
+const MAX_DECODED_BYTES: usize = 1024;
+
 impl<'a> Incoming<'a> {
-    /// Reads the context; counts what is invalid.
+    /// Reads the context; counts what is invalid. `baggage_keys` are those that rules ask for.
     #[must_use]
-    pub fn read(headers: &RequestHeaders<'a>, counters: &mut Counters) -> Self {
+    pub fn read(
+        headers: &RequestHeaders<'a>,
+        baggage_keys: &[Box<str>],
+        counters: &mut Counters,
+    ) -> Self {
         let parent = match (headers.traceparent, headers.traceparent_lines) {
             (None, _) => ParentContext::Absent,
             (Some(value), 1) => match TraceParent::parse(value) {
@@ -81,25 +90,39 @@ impl<'a> Incoming<'a> {
             counters.bump(Counter::InvalidTraceparent);
         }
         let (state, state_invalid) = match parent {
-            ParentContext::Valid(_) => match TraceState::parse_lines(headers.all("tracestate")) {
-                Ok(state) => (state, false),
-                Err(_) => (TraceState::empty(), true),
-            },
+            ParentContext::Valid(_) if headers.tracestate_lines > 0 => {
+                match TraceState::parse_lines(headers.all("tracestate")) {
+                    Ok(state) => (state, false),
+                    Err(_) => (TraceState::empty(), true),
+                }
+            }
             _ => (TraceState::empty(), false),
         };
         if state_invalid {
             counters.bump(Counter::InvalidTracestate);
         }
-        let baggage = Baggage::parse_lines(headers.all("baggage"));
+        let baggage = match headers.baggage_lines {
+            0 => Baggage::empty(),
+            _ => Baggage::parse_lines(headers.all("baggage")),
+        };
         counters.add(Counter::InvalidBaggage, baggage.malformed() as u64);
         let ot = state.get(OT_KEY.as_bytes()).unwrap_or_default();
         Self {
             parent,
             state,
             state_invalid,
+            decoded: decoded(&baggage, baggage_keys),
             baggage,
             ot,
         }
+    }
+
+    /// The value of a baggage member as rules see it: percent-decoded.
+    #[must_use]
+    pub fn baggage_value(&self, key: &str) -> Option<&[u8]> {
+        let raw = self.baggage.get(key.as_bytes())?.value;
+        let decoded = self.decoded.iter().find(|(encoded, _)| *encoded == raw);
+        Some(decoded.map_or(raw, |(_, decoded)| decoded))
     }
 
     /// Whether any member of ours came in.
@@ -140,10 +163,10 @@ impl<'a> Incoming<'a> {
         NanoUsd::ZERO
     }
 
-    /// The strictest data class that came in, in either header. An unknown one is counted and
-    /// taken as the strictest: a tag may only escalate.
+    /// The strictest data class that came in, in either header. One outside the three names is
+    /// counted and taken as `unknown`.
     #[must_use]
-    pub fn data_tag(&self, counters: &mut Counters) -> Option<DataTag> {
+    pub fn data_tag(&self, unknown: DataTag, counters: &mut Counters) -> Option<DataTag> {
         let candidates = [
             self.state.get(TAG_KEY.as_bytes()),
             self.compact(b'd'),
@@ -154,18 +177,22 @@ impl<'a> Incoming<'a> {
         let tags = candidates.into_iter().flatten().map(|value| {
             DataTag::parse(value).unwrap_or_else(|| {
                 counters.bump(Counter::InvalidDataTag);
-                DataTag::Pii
+                unknown
             })
         });
         tags.max()
     }
 
+    /// The trace's explicit randomness, a valid `rv`.
+    #[must_use]
+    pub fn explicit_randomness(&self) -> Option<Randomness> {
+        OtState::parse(self.ot).randomness()
+    }
+
     /// The trace's randomness: a valid `rv`, else the low 56 bits of the trace id.
     #[must_use]
     pub fn randomness(&self, trace_id: TraceId) -> Randomness {
-        OtState::parse(self.ot)
-            .randomness()
-            .unwrap_or_else(|| Randomness::from_trace_id(trace_id))
+        OtState::parse(self.ot).randomness_or(trace_id)
     }
 
     /// The incoming threshold claim.
@@ -173,6 +200,26 @@ impl<'a> Incoming<'a> {
     pub fn threshold(&self) -> Option<Threshold> {
         OtState::parse(self.ot).threshold()
     }
+}
+
+fn decoded<'a>(baggage: &Baggage<'a>, keys: &[Box<str>]) -> Vec<(&'a [u8], Vec<u8>)> {
+    let mut decoded = Vec::new();
+    if baggage.is_empty() {
+        return decoded;
+    }
+    for key in keys {
+        let member = baggage.get(key.as_bytes());
+        let encoded = member.filter(|member| {
+            member.value.len() <= MAX_DECODED_BYTES && member.value.contains(&b'%')
+        });
+        if let Some(member) = encoded {
+            let mut buffer = vec![0; 3 * member.value.len()];
+            let length = percent_decode(member.value, &mut buffer).map_or(0, <[u8]>::len);
+            buffer.truncate(length);
+            decoded.push((member.value, buffer));
+        }
+    }
+    decoded
 }
 
 /// The policy's choices about what is written.

@@ -2,7 +2,9 @@
 //! span out. Ties the modules of this crate together and owns everything that lives longer than a
 //! request.
 
+mod accept;
 mod begin;
+pub mod companion;
 mod finish;
 
 use mesh_config::Policy;
@@ -11,7 +13,8 @@ use mesh_config::policy::Direction;
 use crate::context::Writer;
 use crate::counters::{Counter, Counters};
 use crate::export::{Dispatch, Exporter, Outcome};
-use crate::headers::Line;
+use crate::facts::Protocol;
+use crate::headers::HeaderBlock;
 use crate::identity::{Identity, Node};
 use crate::otlp::request::Envelope;
 use crate::per_minute::PerMinute;
@@ -26,11 +29,13 @@ const OVERWRITE_CHECK_FIRST: u64 = 32;
 #[derive(Debug, Clone, Copy)]
 pub struct RequestInput<'a> {
     /// Header lines in order, names in lower case.
-    pub lines: &'a [Line],
+    pub headers: HeaderBlock<'a>,
     /// Unix nanoseconds.
     pub now_unix_nanos: u64,
     /// The listener's direction, as far as it is known; the policy's wins.
     pub direction: Direction,
+    /// HTTP version, where [`Engine::needs_protocol`] asks for it.
+    pub protocol: Option<Protocol>,
 }
 
 /// What happens to one header.
@@ -50,7 +55,8 @@ pub enum Edit<'e> {
 pub struct HeaderEdits<'e> {
     /// The new traceparent; `None` leaves the header to Envoy's own tracer (companion mode).
     pub traceparent: Option<[u8; 55]>,
-    /// The tracestate.
+    /// The tracestate. In companion mode it lasts only where the filter stands behind Envoy's
+    /// tracer, as an upstream filter.
     pub tracestate: Edit<'e>,
     /// The baggage.
     pub baggage: Edit<'e>,
@@ -72,9 +78,6 @@ pub struct Engine {
     counters: Counters,
     overwrite_checks: u64,
 }
-
-/// Dispatch ids of a draining exporter are told apart by their upper bits.
-const GENERATION_SHIFT: u32 = 48;
 
 impl Engine {
     /// An engine for a policy, on the proxy `node`; `instance` names this worker.
@@ -111,6 +114,7 @@ impl Engine {
     pub fn take_over(&mut self, previous: Self) {
         let mut previous_counters = previous.counters;
         self.counters.absorb(&mut previous_counters);
+        self.exporter.continue_ids(&previous.exporter);
         self.draining.extend(previous.draining);
         self.draining.push(previous.exporter);
         self.draining
@@ -122,6 +126,12 @@ impl Engine {
     #[must_use]
     pub fn needs_listener_direction(&self) -> bool {
         !self.gateway && self.settings.policy.service.direction == Direction::Auto
+    }
+
+    /// Whether a condition asks for the HTTP version, so that it has to be read for each request.
+    #[must_use]
+    pub fn needs_protocol(&self) -> bool {
+        self.settings.needs_protocol
     }
 
     fn direction(&self, listener: Direction) -> Direction {
@@ -142,18 +152,16 @@ impl Engine {
                 (true, false) => Edit::Keep,
             }
         }
-        let baggage = edit(self.writer.baggage(), state.had_baggage);
-        match state.written_traceparent() {
-            Some(traceparent) => HeaderEdits {
-                traceparent: Some(traceparent),
-                tracestate: edit(self.writer.tracestate(), state.had_tracestate),
-                baggage,
+        // Without a valid context a list would belong to no trace; Envoy's tracer begins it.
+        let with_state = state.owns_context || state.parent_id.is_some();
+        HeaderEdits {
+            traceparent: state.written_traceparent(),
+            tracestate: if with_state {
+                edit(self.writer.tracestate(), state.had_tracestate)
+            } else {
+                Edit::Keep
             },
-            None => HeaderEdits {
-                traceparent: None,
-                tracestate: Edit::Keep,
-                baggage,
-            },
+            baggage: edit(self.writer.baggage(), state.had_baggage),
         }
     }
 
@@ -166,25 +174,17 @@ impl Engine {
 
     /// The next export request, until `None`. Earlier policies' spans go first.
     pub fn poll_export(&mut self, now_unix_nanos: u64) -> Option<Dispatch> {
-        for (index, exporter) in self.draining.iter_mut().enumerate() {
-            if let Some(mut dispatch) = exporter.poll(now_unix_nanos, &mut self.counters) {
-                dispatch.id |= (index as u64 + 1) << GENERATION_SHIFT;
-                return Some(dispatch);
-            }
-        }
-        self.exporter.poll(now_unix_nanos, &mut self.counters)
+        let counters = &mut self.counters;
+        let mut exporters = self.draining.iter_mut().chain([&mut self.exporter]);
+        exporters.find_map(|exporter| exporter.poll(now_unix_nanos, counters))
     }
 
-    /// Takes the outcome of an export request; `entropy` is any random number.
+    /// Takes the outcome of an export request; `entropy` is any random number. An unknown id is
+    /// ignored.
     pub fn export_outcome(&mut self, id: u64, outcome: Outcome, now_unix_nanos: u64, entropy: u64) {
-        let generation = (id >> GENERATION_SHIFT) as usize;
-        let own_id = id & ((1 << GENERATION_SHIFT) - 1);
-        let exporter = match generation {
-            0 => Some(&mut self.exporter),
-            index => self.draining.get_mut(index - 1),
-        };
-        if let Some(exporter) = exporter {
-            exporter.on_outcome(own_id, outcome, now_unix_nanos, entropy, &mut self.counters);
+        let mut exporters = self.draining.iter_mut().chain([&mut self.exporter]);
+        if let Some(exporter) = exporters.find(|exporter| exporter.knows(id)) {
+            exporter.on_outcome(id, outcome, now_unix_nanos, entropy, &mut self.counters);
         }
     }
 

@@ -41,12 +41,18 @@ pub(crate) fn line(
         incoming.baggage.malformed(),
         head.keep,
         head.reason.as_str(),
-        local.map_or(0.0, Threshold::probability),
+        probability_text(local),
         threshold_text(local),
         threshold_text(head.threshold),
         head.randomness.value(),
         state.labels.tag,
     )
+}
+
+/// A probability with nine digits; integers, because formatting floats takes 20 kB of code.
+fn probability_text(threshold: Option<Threshold>) -> String {
+    let parts = (threshold.map_or(0.0, Threshold::probability) * 1e9) as u64;
+    format!("{}.{:09}", parts / 1_000_000_000, parts % 1_000_000_000)
 }
 
 fn threshold_text(threshold: Option<Threshold>) -> String {

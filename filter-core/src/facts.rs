@@ -15,6 +15,44 @@ pub const MAX_VALUE_BYTES: usize = 1024;
 /// Most values kept for rules beside the fixed ones.
 pub const MAX_KEPT: usize = 16;
 
+/// HTTP versions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.0
+    Http10,
+    /// HTTP/1.1
+    Http11,
+    /// HTTP/2
+    Http2,
+    /// HTTP/3
+    Http3,
+}
+
+impl Protocol {
+    /// Reads Envoy's name of the version.
+    #[must_use]
+    pub fn parse(name: &[u8]) -> Option<Self> {
+        match name {
+            b"HTTP/1.0" => Some(Self::Http10),
+            b"HTTP/1.1" => Some(Self::Http11),
+            b"HTTP/2" => Some(Self::Http2),
+            b"HTTP/3" => Some(Self::Http3),
+            _ => None,
+        }
+    }
+
+    /// The value of `network.protocol.version`.
+    #[must_use]
+    pub const fn version(self) -> &'static str {
+        match self {
+            Self::Http10 => "1.0",
+            Self::Http11 => "1.1",
+            Self::Http2 => "2",
+            Self::Http3 => "3",
+        }
+    }
+}
+
 /// A piece of the buffer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Piece {
@@ -35,6 +73,8 @@ pub struct Facts {
     pub grpc: bool,
     /// `content-length` of the request.
     pub content_length: Option<u64>,
+    /// HTTP version, where a rule needs it or the span is kept.
+    pub protocol: Option<Protocol>,
     kept: Vec<Option<Piece>>,
 }
 
@@ -46,7 +86,8 @@ impl Facts {
         kept: impl Iterator<Item = Option<&'a [u8]>>,
     ) -> Self {
         let path = headers.path();
-        let fixed = headers.method.len() + path.len() + headers.authority.len() + 8;
+        // The path twice: its route is at most a little longer.
+        let fixed = headers.method.len() + 2 * path.len() + headers.authority.len() + 24;
         let mut facts = Self {
             buffer: Vec::with_capacity(fixed.min(4 * MAX_VALUE_BYTES)),
             grpc: headers.is_grpc(),
@@ -160,14 +201,11 @@ impl Facts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::headers::Line;
+    use crate::headers::HeaderBlock;
 
     fn facts(pairs: &[(&str, &str)]) -> Facts {
-        let lines: Vec<Line> = pairs
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec()))
-            .collect();
-        let headers = RequestHeaders::new(&lines);
+        let block = HeaderBlock::encode(pairs);
+        let headers = RequestHeaders::new(HeaderBlock::new(&block));
         Facts::copy(
             &headers,
             [headers.first("x-a"), headers.first("x-b")].into_iter(),

@@ -171,7 +171,12 @@ impl Ledger {
     /// An empty ledger of at most `max_keys` keys, the overflow key not counted.
     #[must_use]
     pub fn new(max_keys: usize) -> Self {
-        Self { max_keys, sums: BTreeMap::new(), scratch: Vec::new(), overflowed: 0 }
+        Self {
+            max_keys,
+            sums: BTreeMap::new(),
+            scratch: Vec::new(),
+            overflowed: 0,
+        }
     }
 
     /// Counts one request.
@@ -183,10 +188,18 @@ impl Ledger {
         }
         if self.sums.len() >= self.max_keys {
             self.overflowed += 1;
-            let overflow = Key { peer: OVERFLOW, route: OVERFLOW, tenant: OVERFLOW, ..*key };
+            let overflow = Key {
+                peer: OVERFLOW,
+                route: OVERFLOW,
+                tenant: OVERFLOW,
+                ..*key
+            };
             write_key(&overflow, &mut self.scratch);
         }
-        self.sums.entry(self.scratch.clone()).or_default().add(amounts);
+        self.sums
+            .entry(self.scratch.clone())
+            .or_default()
+            .add(amounts);
     }
 
     /// Whether anything was counted since the last seal.
@@ -213,7 +226,11 @@ fn cut(text: &[u8]) -> &[u8] {
 /// The encoded key: its small dimensions as text too, so that writing attributes needs no table.
 fn write_key(key: &Key<'_>, out: &mut Vec<u8>) {
     out.clear();
-    let charge: &[u8] = if key.charged { b"this_side" } else { b"other_side" };
+    let charge: &[u8] = if key.charged {
+        b"this_side"
+    } else {
+        b"other_side"
+    };
     let parts = [
         direction_name(key.direction).as_bytes(),
         key.status.as_str().as_bytes(),
@@ -227,7 +244,10 @@ fn write_key(key: &Key<'_>, out: &mut Vec<u8>) {
         if index > 0 {
             out.push(SEPARATOR);
         }
-        out.extend(part.iter().map(|byte| if *byte == SEPARATOR { b'?' } else { *byte }));
+        out.extend(
+            part.iter()
+                .map(|byte| if *byte == SEPARATOR { b'?' } else { *byte }),
+        );
     }
 }
 
@@ -244,7 +264,9 @@ pub(crate) const ATTRIBUTES: [&str; 7] = [
 
 /// The parts of an encoded key with their attribute names, empty ones left out.
 pub(crate) fn attributes(key: &[u8]) -> impl Iterator<Item = (&'static str, &[u8])> {
-    let parts = ATTRIBUTES.into_iter().zip(key.split(|byte| *byte == SEPARATOR));
+    let parts = ATTRIBUTES
+        .into_iter()
+        .zip(key.split(|byte| *byte == SEPARATOR));
     parts.filter(|(_, value)| !value.is_empty())
 }
 

@@ -54,6 +54,9 @@ impl Routes {
     /// The route of a path (without query). gRPC paths are routes as they stand.
     pub fn find(&mut self, path: &[u8], grpc: bool) -> &[u8] {
         self.scratch.clear();
+        if path.is_empty() {
+            return b"";
+        }
         let template = self
             .settings
             .templates

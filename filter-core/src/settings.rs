@@ -2,7 +2,7 @@
 
 use mesh_config::policy::{ChargeSide, Direction, Mode, SampledFlag, TraceIdTrust, TrustLevel};
 use mesh_config::price::{OperationId, PriceBook};
-use mesh_config::rule::{Attribute, glob_ignore_case};
+use mesh_config::rule::{Attribute, Condition, glob_ignore_case};
 use mesh_config::sampling::Sampler;
 use mesh_config::{DataTag, Policy};
 
@@ -30,6 +30,10 @@ pub struct Settings {
     pub(crate) prices: PriceBook,
     operations: Vec<OperationId>,
     kept: Vec<Attribute>,
+    /// Baggage keys that any condition asks for.
+    pub(crate) baggage_keys: Vec<Box<str>>,
+    /// Whether any condition asks for the HTTP version.
+    pub(crate) needs_protocol: bool,
 }
 
 impl Settings {
@@ -47,12 +51,17 @@ impl Settings {
             .map(|mapping| table.operation(&mapping.value))
             .collect();
         let kept = kept_attributes(&sampler);
+        let asked = asked_attributes(policy, &sampler);
+        let needs_protocol = asked.contains(&&Attribute::NetworkProtocolVersion);
+        let baggage_keys = baggage_keys(policy, &asked);
         Self {
             policy: policy.clone(),
             sampler,
             prices,
             operations,
             kept,
+            needs_protocol,
+            baggage_keys,
         }
     }
 
@@ -163,33 +172,71 @@ impl Settings {
     }
 
     /// Reads a value that only the request's headers hold.
-    pub(crate) fn read_header_value<'a>(
+    pub(crate) fn read_header_value<'r>(
         &self,
         attribute: &Attribute,
-        headers: &RequestHeaders<'a>,
-        incoming: &Incoming<'a>,
-    ) -> Option<&'a [u8]> {
-        let baggage = |key: &str| {
-            incoming
-                .baggage
-                .get(key.as_bytes())
-                .map(|member| member.value)
-        };
+        headers: &RequestHeaders<'r>,
+        incoming: &'r Incoming<'_>,
+    ) -> Option<&'r [u8]> {
         match attribute {
             Attribute::RequestHeader(name) => headers.first(name),
-            Attribute::Baggage(key) => baggage(key),
+            Attribute::Baggage(key) => incoming.baggage_value(key),
             Attribute::UrlQuery => headers.query(),
             Attribute::Tenant => {
                 let tenant = &self.policy.attributes.tenant;
-                let named = |name: &str| !name.is_empty();
-                let from_header = Some(tenant.header.as_str()).filter(|name| named(name));
-                let from_baggage = Some(tenant.baggage.as_str()).filter(|key| named(key));
+                let from_header = Some(tenant.header.as_str()).filter(|name| !name.is_empty());
+                let from_baggage = Some(tenant.baggage.as_str()).filter(|key| !key.is_empty());
                 let header = from_header.and_then(|name| headers.first(name));
-                header.or_else(|| from_baggage.and_then(baggage))
+                header.or_else(|| from_baggage.and_then(|key| incoming.baggage_value(key)))
             }
             _ => None,
         }
     }
+
+    /// Whether a request is one that a filter's exporter makes: metering it would make the next
+    /// one. Only for the paths of the collector, so that the name in `user-agent`, which anybody
+    /// can send, is no way around metering.
+    pub(crate) fn is_own_export(&self, headers: &RequestHeaders<'_>) -> bool {
+        let export = &self.policy.export;
+        let paths = [&export.path, &export.metrics_path, &export.rates_path];
+        headers.user_agent.starts_with(USER_AGENT.as_bytes())
+            && paths.iter().any(|path| path.as_bytes() == headers.path())
+    }
+}
+
+/// Beginning of the `user-agent` of every export request; the version follows.
+pub const USER_AGENT: &str = "tracemeter/";
+
+/// Every attribute that a condition of the policy asks for while the headers are there.
+fn asked_attributes<'p>(policy: &'p Policy, sampler: &'p Sampler) -> Vec<&'p Attribute> {
+    let attributes = &policy.attributes;
+    let conditions = (attributes
+        .operation_type
+        .iter()
+        .map(|mapping| &mapping.when))
+    .chain(attributes.data_tag.iter().map(|mapping| &mapping.when))
+    .chain(&attributes.hitl_required)
+    .chain([&policy.debug.explain_when]);
+    let mut asked: Vec<&Attribute> = conditions.flat_map(Condition::attributes).collect();
+    asked.extend(sampler.head_attributes());
+    asked.extend(sampler.end_attributes());
+    asked
+}
+
+fn baggage_keys(policy: &Policy, asked: &[&Attribute]) -> Vec<Box<str>> {
+    let mut keys: Vec<Box<str>> = Vec::new();
+    let tenant = Box::from(policy.attributes.tenant.baggage.as_str());
+    let named = asked.iter().filter_map(|attribute| match attribute {
+        Attribute::Baggage(key) => Some(key.clone()),
+        Attribute::Tenant => Some(Box::clone(&tenant)),
+        _ => None,
+    });
+    for key in named.filter(|key| !key.is_empty()) {
+        if !keys.contains(&key) {
+            keys.push(key);
+        }
+    }
+    keys
 }
 
 /// What end-of-stream rules ask of the headers, which are gone by then.

@@ -4,11 +4,15 @@
 //! [`crate::facts::MAX_VALUE_BYTES`] and made UTF-8 by the writer; queries and header values never
 //! become attributes, because they may hold secrets.
 
+use std::borrow::Cow;
+
 use mesh_config::money::NanoUsd;
 use mesh_config::policy::Direction;
-use mesh_config::sampling::Reason;
+use mesh_config::sampling::{Reason, Threshold};
+use w3c_traceparent_parser::otel::{self, OtState};
+use w3c_traceparent_parser::tracestate::{Member, TraceState};
 
-use crate::headers::host_of;
+use crate::headers::{host_of, port_of};
 use crate::otlp::span::{SpanHead, SpanKind, SpanWriter, StatusCode};
 use crate::state::{RequestState, StreamEnd};
 
@@ -22,6 +26,8 @@ pub(crate) struct Finished<'a> {
     pub(crate) end: &'a StreamEnd,
     pub(crate) error: bool,
     pub(crate) reason: Reason,
+    /// Threshold that holds for the span; `None` when its probability is unknown.
+    pub(crate) threshold: Option<Threshold>,
     /// Exclusive cost of this hop; zero where the other side charges.
     pub(crate) cost: NanoUsd,
     pub(crate) price_version: &'a str,
@@ -33,11 +39,12 @@ pub(crate) struct Finished<'a> {
 pub(crate) fn encode(out: &mut Vec<u8>, state: &RequestState, finished: &Finished<'_>) {
     let mut name = Vec::with_capacity(64);
     span_name(state, &mut name);
+    let trace_state = trace_state(state, finished.threshold);
     let head = SpanHead {
         trace_id: state.trace_id,
         span_id: state.span_id,
         parent_id: state.parent_id,
-        trace_state: &state.trace_state,
+        trace_state: &trace_state,
         name: &name,
         kind: kind(state.direction),
         start_unix_nanos: state.start_unix_nanos,
@@ -53,6 +60,28 @@ pub(crate) fn encode(out: &mut Vec<u8>, state: &RequestState, finished: &Finishe
         span.link(link.trace_id, link.parent_id, link.flags.bits());
     }
     span.finish();
+}
+
+/// The tracestate of the span: the one that left with the request, with the threshold that holds
+/// for the span where an end-of-stream rule lowered it (a span sampler after the fact).
+fn trace_state(state: &RequestState, threshold: Option<Threshold>) -> Cow<'_, [u8]> {
+    let left = state.trace_state.as_slice();
+    if state.head.keep && state.head.threshold == threshold {
+        return Cow::Borrowed(left);
+    }
+    let list = TraceState::parse(left).unwrap_or_default();
+    let incoming = OtState::parse(list.get(otel::KEY).unwrap_or_default());
+    let rv = Some(state.head.randomness).filter(|_| state.head.explicit_randomness);
+    let mut value = [0; otel::MAX_LEN];
+    let written = incoming.write(threshold, rv, &mut value);
+    let value = written.ok().and_then(|length| value.get(..length));
+    let own = [Member::new(otel::KEY, value.unwrap_or_default())];
+    let own = if value.is_some() { &own[..] } else { &[] };
+    let limit = left.len() + otel::MAX_LEN + 4;
+    let mut out = vec![0; limit];
+    let written = list.write_with(own, &[otel::KEY], limit, &mut out);
+    out.truncate(written.map_or(0, |written| written.len));
+    Cow::Owned(out)
 }
 
 fn kind(direction: Direction) -> SpanKind {
@@ -122,6 +151,12 @@ fn request_attributes(span: &mut SpanWriter<'_>, state: &RequestState) {
         .text("url.path", facts.path())
         .text("url.scheme", facts.scheme())
         .text("server.address", host_of(facts.authority()));
+    if let Some(port) = port_of(facts.authority()) {
+        span.int("server.port", i64::from(port));
+    }
+    if let Some(protocol) = facts.protocol {
+        span.text("network.protocol.version", protocol.version().as_bytes());
+    }
     if let (Some(service), Some(method)) = (facts.rpc_service(), facts.rpc_method()) {
         span.text("rpc.system", b"grpc")
             .text("rpc.service", service)
@@ -199,7 +234,7 @@ fn metering_attributes(span: &mut SpanWriter<'_>, state: &RequestState, finished
     if state.labels.hitl_required {
         span.bool("hitl_required", true);
     }
-    if let Some(threshold) = state.head.threshold.filter(|_| state.head.keep) {
+    if let Some(threshold) = finished.threshold {
         let mut hex = [0; 14];
         let length = threshold.write_hex(&mut hex);
         span.text("sampling.threshold", hex.get(..length).unwrap_or_default());

@@ -7,7 +7,7 @@ use mesh_config::{DataTag, policy::Direction};
 use w3c_traceparent_parser::otel::{Randomness, Threshold};
 use w3c_traceparent_parser::{SpanId, TraceFlags, TraceId, TraceParent};
 
-use crate::facts::Facts;
+use crate::facts::{Facts, Protocol};
 
 /// The labels that the policy's mappings gave to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub(crate) struct HeadVerdict {
     pub(crate) threshold: Option<Threshold>,
     /// The trace's randomness.
     pub(crate) randomness: Randomness,
+    /// Whether that was an `rv` of the tracestate instead of the trace id.
+    pub(crate) explicit_randomness: bool,
     /// Priority rule that decided, by its position in the policy.
     pub(crate) rule: Option<u16>,
 }
@@ -62,7 +64,6 @@ pub struct RequestState {
     pub(crate) had_tracestate: bool,
     pub(crate) had_baggage: bool,
     pub(crate) explanation: Option<(String, String)>,
-    pub(crate) filter_state: Vec<(&'static str, Vec<u8>)>,
 }
 
 impl RequestState {
@@ -102,11 +103,13 @@ impl RequestState {
             .as_ref()
             .map(|(name, value)| (name.as_str(), value.as_str()))
     }
+}
 
-    /// Values for Envoy's filter state, from where access logs and span tags read them.
-    pub fn filter_state(&mut self) -> impl Iterator<Item = (&'static str, Vec<u8>)> {
-        std::mem::take(&mut self.filter_state).into_iter()
-    }
+/// What is read only for a span that is kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Details {
+    /// HTTP version.
+    pub protocol: Option<Protocol>,
 }
 
 /// How a stream ended. Absent values are information: Envoy has no response code for a client that
@@ -129,15 +132,43 @@ pub struct StreamEnd {
 
 /// Envoy response flags (`%RESPONSE_FLAGS%`), the bits of the property `response.flags`.
 mod flag {
+    pub(super) const NO_HEALTHY_UPSTREAM: u64 = 0x2;
     pub(super) const UPSTREAM_REQUEST_TIMEOUT: u64 = 0x4;
+    pub(super) const LOCAL_RESET: u64 = 0x8;
     pub(super) const UPSTREAM_REMOTE_RESET: u64 = 0x10;
     pub(super) const UPSTREAM_CONNECTION_FAILURE: u64 = 0x20;
     pub(super) const UPSTREAM_CONNECTION_TERMINATION: u64 = 0x40;
+    pub(super) const UPSTREAM_OVERFLOW: u64 = 0x80;
     pub(super) const DOWNSTREAM_CONNECTION_TERMINATION: u64 = 0x4000;
+    pub(super) const STREAM_IDLE_TIMEOUT: u64 = 0x1_0000;
+    pub(super) const UPSTREAM_MAX_STREAM_DURATION: u64 = 0x8_0000;
+    pub(super) const DURATION_TIMEOUT: u64 = 0x40_0000;
     pub(super) const UPSTREAM_PROTOCOL_ERROR: u64 = 0x80_0000;
     pub(super) const NO_CLUSTER_FOUND: u64 = 0x100_0000;
     pub(super) const DOWNSTREAM_REMOTE_RESET: u64 = 0x1000_0000;
 }
+
+/// Flags of a stream that failed on the side of the service, with their `error.type`, the most
+/// telling first.
+const RESETS: [(u64, &str); 11] = [
+    (flag::UPSTREAM_REQUEST_TIMEOUT, "timeout"),
+    (flag::STREAM_IDLE_TIMEOUT, "timeout"),
+    (flag::UPSTREAM_MAX_STREAM_DURATION, "timeout"),
+    (flag::DURATION_TIMEOUT, "timeout"),
+    (flag::UPSTREAM_CONNECTION_FAILURE, "connection_failure"),
+    (flag::UPSTREAM_REMOTE_RESET, "upstream_reset"),
+    (flag::LOCAL_RESET, "local_reset"),
+    (
+        flag::UPSTREAM_CONNECTION_TERMINATION,
+        "connection_termination",
+    ),
+    (flag::UPSTREAM_PROTOCOL_ERROR, "protocol_error"),
+    (
+        flag::NO_HEALTHY_UPSTREAM | flag::UPSTREAM_OVERFLOW,
+        "no_capacity",
+    ),
+    (flag::NO_CLUSTER_FOUND, "no_cluster"),
+];
 
 impl StreamEnd {
     /// The client went away: its own doing, not an error of the service.
@@ -156,20 +187,9 @@ impl StreamEnd {
     /// The kind of reset, as `error.type` (OTel: a low-cardinality name when there is no status).
     #[must_use]
     pub fn reset_kind(&self) -> Option<&'static str> {
-        let kinds = [
-            (flag::UPSTREAM_REQUEST_TIMEOUT, "timeout"),
-            (flag::UPSTREAM_CONNECTION_FAILURE, "connection_failure"),
-            (flag::UPSTREAM_REMOTE_RESET, "upstream_reset"),
-            (
-                flag::UPSTREAM_CONNECTION_TERMINATION,
-                "connection_termination",
-            ),
-            (flag::UPSTREAM_PROTOCOL_ERROR, "protocol_error"),
-            (flag::NO_CLUSTER_FOUND, "no_cluster"),
-        ];
-        let found = kinds
+        let found = RESETS
             .into_iter()
-            .find(|(bit, _)| self.response_flags & bit != 0);
+            .find(|(bits, _)| self.response_flags & bits != 0);
         found.map(|(_, name)| name)
     }
 

@@ -140,8 +140,10 @@ impl Attributes for View<'_> {
             Attribute::RequestHeader(_)
             | Attribute::Baggage(_)
             | Attribute::Tenant
-            | Attribute::UrlQuery
-            | Attribute::NetworkProtocolVersion => self.header_value(attribute),
+            | Attribute::UrlQuery => self.header_value(attribute),
+            Attribute::NetworkProtocolVersion => {
+                optional(facts.protocol.map(|protocol| protocol.version().as_bytes()))
+            }
             Attribute::Resource(key) => match self.identity.attribute(key) {
                 Some(value) => Lookup::Value(Value::Bytes(value.as_bytes())),
                 None => Lookup::Absent,

@@ -4,7 +4,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use filter_core::counters::Counter;
-use filter_core::{Direction, Edit, RequestInput, RequestState, StreamEnd};
+use filter_core::headers::HeaderBlock;
+use filter_core::{Details, Direction, Edit, Protocol, RequestInput, RequestState, StreamEnd};
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, LogLevel};
 
@@ -19,6 +20,8 @@ const OVERWRITE_CHECK_EVERY: u64 = 1024;
 pub(crate) struct Stream {
     shared: Option<Rc<RefCell<Shared>>>,
     state: Option<RequestState>,
+    /// The engine left the request alone.
+    excluded: bool,
 }
 
 impl Stream {
@@ -26,6 +29,7 @@ impl Stream {
         Self {
             shared,
             state: None,
+            excluded: false,
         }
     }
 }
@@ -49,10 +53,10 @@ fn apply(name: &str, edit: Edit<'_>) {
 }
 
 /// Integers of the stream's end: one host call each.
-fn stream_end(state: Option<&RequestState>) -> StreamEnd {
+fn stream_end(state: &RequestState) -> StreamEnd {
     let unsigned = |path: &[&str]| host::integer_property(path).and_then(|n| u64::try_from(n).ok());
     let http_status = unsigned(&["response", "code"]).and_then(|code| u16::try_from(code).ok());
-    let grpc = state.is_some_and(RequestState::is_grpc);
+    let grpc = state.is_grpc();
     StreamEnd {
         now_unix_nanos: host::now_unix_nanos(),
         http_status: http_status.filter(|code| *code != 0),
@@ -112,26 +116,36 @@ impl HttpContext for Stream {
         let Shared {
             engine, entropy, ..
         } = &mut *shared;
-        let lines = host::request_headers();
+        let block = HeaderBlock::encode(&host::request_headers());
         let direction = if engine.needs_listener_direction() {
             listener_direction()
         } else {
             Direction::Auto
         };
         let input = RequestInput {
-            lines: &lines,
+            headers: HeaderBlock::new(&block),
             now_unix_nanos: host::now_unix_nanos(),
             direction,
+            protocol: if engine.needs_protocol() {
+                protocol()
+            } else {
+                None
+            },
         };
-        let mut state = engine.request(&input, entropy);
+        let Some(state) = engine.request(&input, entropy) else {
+            self.excluded = true;
+            return Action::Continue;
+        };
         let edits = engine.edits(&state);
         if let Some(traceparent) = &edits.traceparent {
             host::set_request_header("traceparent", traceparent);
         }
         apply("tracestate", edits.tracestate);
         apply("baggage", edits.baggage);
-        for (name, value) in state.filter_state() {
-            host::set_filter_state(name, &value);
+        if engine.is_companion() {
+            for (name, value) in engine.filter_state_at_head(&state) {
+                host::set_filter_state(name, &value);
+            }
         }
         self.state = Some(state);
         Action::Continue
@@ -149,12 +163,23 @@ impl HttpContext for Stream {
         let Ok(mut shared) = shared.try_borrow_mut() else {
             return;
         };
-        let state = self.state.take();
-        if let Some(state) = &state {
-            Self::check_overwritten(&mut shared, state);
-        }
         // A malformed request ends here without having begun: it is counted all the same.
-        let end = stream_end(state.as_ref());
-        shared.engine.end(state, &end);
+        let Some(state) = self.state.take() else {
+            if self.excluded {
+                shared.engine.end_excluded();
+            } else {
+                shared.engine.end_malformed();
+            }
+            return;
+        };
+        Self::check_overwritten(&mut shared, &state);
+        let end = stream_end(&state);
+        shared.engine.end(state, &end, || Details {
+            protocol: protocol(),
+        });
     }
+}
+
+fn protocol() -> Option<Protocol> {
+    Protocol::parse(&host::property(&["request", "protocol"])?)
 }

@@ -1,82 +1,121 @@
 //! The end of a request: final cost, end-of-stream rules, the span.
 
 use mesh_config::money::NanoUsd;
-use mesh_config::sampling::{Reason, Verdict};
+use mesh_config::sampling::{Reason, Threshold, Verdict};
 
 use super::Engine;
 use crate::counters::Counter;
 use crate::span::{self, Finished};
-use crate::state::{RequestState, StreamEnd};
+use crate::state::{Details, RequestState, StreamEnd};
 use crate::view::{EndView, View};
 
+/// How a stream ended, seen by the rules.
+struct Ending<'e> {
+    end: &'e StreamEnd,
+    duration_nanos: u64,
+    error: bool,
+    /// This hop's exclusive cost; zero where the other side of the call charges.
+    cost: NanoUsd,
+}
+
+/// Why a span is kept, and with which probability spans like it are: the threshold in its
+/// tracestate.
+struct Kept {
+    reason: Reason,
+    threshold: Option<Threshold>,
+}
+
 impl Engine {
-    /// Ends a request; call it exactly once per stream, without a state when the stream's headers
-    /// never came (malformed requests).
-    pub fn end(&mut self, state: Option<RequestState>, end: &StreamEnd) {
+    /// Ends a request that [`Engine::request`] has begun. `details` is called only when the span
+    /// is kept: what it reads costs something.
+    pub fn end(
+        &mut self,
+        mut state: RequestState,
+        end: &StreamEnd,
+        details: impl FnOnce() -> Details,
+    ) {
         self.counters.bump(Counter::Ended);
-        let Some(state) = state else {
-            self.counters.bump(Counter::Malformed);
-            return;
-        };
         let errors = &self.settings.policy.sampling.error_classes;
         let error = errors.is_error(end.http_status, end.grpc_status, end.reset());
         if error {
             self.counters.bump(Counter::Errors);
         }
-        let duration_nanos = end.now_unix_nanos.saturating_sub(state.start_unix_nanos);
-        let cost = self.own_cost(&state, end, duration_nanos);
-        let reason = if state.head.keep {
-            Some(state.head.reason)
-        } else {
-            self.promote(&state, end, duration_nanos, error, cost)
-        };
-        if let Some(reason) = reason {
-            self.record(&state, end, error, reason, cost);
+        // In companion mode the span is Envoy's, and so is the decision to keep it.
+        if !state.owns_context {
+            return;
         }
+        let ending = Ending {
+            end,
+            duration_nanos: end.now_unix_nanos.saturating_sub(state.start_unix_nanos),
+            error,
+            cost: self.own_cost(&state, end.now_unix_nanos, end.body_bytes()),
+        };
+        if let Some(kept) = self.kept(&state, &ending) {
+            let protocol = details().protocol;
+            state.facts.protocol = state.facts.protocol.or(protocol);
+            self.record(&state, &ending, &kept);
+        }
+    }
+
+    /// Ends a stream that [`Engine::request`] has left alone.
+    pub fn end_excluded(&mut self) {
+        self.counters.bump(Counter::Ended);
+    }
+
+    /// Ends a stream whose headers never came: the request was malformed.
+    pub fn end_malformed(&mut self) {
+        self.counters.bump(Counter::Ended);
+        self.counters.bump(Counter::Malformed);
     }
 
     /// This hop's exclusive cost; zero where the other side of the call charges.
-    fn own_cost(&self, state: &RequestState, end: &StreamEnd, duration_nanos: u64) -> NanoUsd {
+    pub(super) fn own_cost(
+        &self,
+        state: &RequestState,
+        now_unix_nanos: u64,
+        bytes: u64,
+    ) -> NanoUsd {
         if !state.charged {
             return NanoUsd::ZERO;
         }
-        let (table, _) = self.settings.prices.at(end.now_unix_nanos);
-        table.cost_of(state.labels.operation, duration_nanos, end.body_bytes())
+        let duration_nanos = now_unix_nanos.saturating_sub(state.start_unix_nanos);
+        let (table, _) = self.settings.prices.at(now_unix_nanos);
+        table.cost_of(state.labels.operation, duration_nanos, bytes)
     }
 
-    /// Whether an end-of-stream rule keeps this hop's span although the head said drop.
-    fn promote(
-        &mut self,
-        state: &RequestState,
-        end: &StreamEnd,
-        duration_nanos: u64,
-        error: bool,
-        cost: NanoUsd,
-    ) -> Option<Reason> {
-        let verdict = self.end_verdict(state, end, duration_nanos, error, cost);
-        let kept = |verdict: &Verdict| {
-            verdict
-                .threshold
-                .is_some_and(|threshold| threshold.keeps(state.head.randomness))
-        };
-        if !kept(&verdict) {
-            return None;
-        }
+    /// Whether this hop's span is kept, by the decision at the head or by an end-of-stream rule.
+    fn kept(&mut self, state: &RequestState, ending: &Ending<'_>) -> Option<Kept> {
+        let randomness = state.head.randomness;
+        let keeps = |verdict: &Verdict| verdict.threshold.filter(|th| th.keeps(randomness));
+        let mut verdict = self.end_verdict(state, ending, ending.error);
         // A flood of client errors keeps only its allowance: above it the request counts as any
         // other, so the rules are asked again without the error.
-        let client_error = matches!(end.http_status, Some(400..=499));
-        let mut reason = verdict.reason;
-        if error && client_error && self.flood_cap_reached(state, end) {
-            let without = self.end_verdict(state, end, duration_nanos, false, cost);
-            if !kept(&without) {
-                self.counters.reason(Reason::ErrorFlood);
-                return None;
-            }
-            reason = without.reason;
+        let client_error = ending.error && matches!(ending.end.http_status, Some(400..=499));
+        let mut flood = false;
+        if client_error && keeps(&verdict).is_some() && self.flood_cap_reached(state, ending.end) {
+            flood = true;
+            verdict = self.end_verdict(state, ending, false);
         }
-        self.counters.bump(Counter::Promoted);
-        self.counters.reason(reason);
-        Some(reason)
+        match (state.head.keep, keeps(&verdict)) {
+            (true, at_end) => Some(Kept {
+                reason: state.head.reason,
+                threshold: combined(state.head.threshold, at_end),
+            }),
+            (false, Some(threshold)) => {
+                self.counters.bump(Counter::Promoted);
+                self.counters.reason(verdict.reason);
+                Some(Kept {
+                    reason: verdict.reason,
+                    threshold: Some(threshold),
+                })
+            }
+            (false, None) => {
+                if flood {
+                    self.counters.reason(Reason::ErrorFlood);
+                }
+                None
+            }
+        }
     }
 
     fn flood_cap_reached(&mut self, state: &RequestState, end: &StreamEnd) -> bool {
@@ -87,14 +126,7 @@ impl Engine {
                 .take(state.facts.route(), end.now_unix_nanos)
     }
 
-    fn end_verdict(
-        &self,
-        state: &RequestState,
-        end: &StreamEnd,
-        duration_nanos: u64,
-        error: bool,
-        cost: NanoUsd,
-    ) -> Verdict {
+    fn end_verdict(&self, state: &RequestState, ending: &Ending<'_>, error: bool) -> Verdict {
         let view = View {
             settings: &self.settings,
             identity: &self.identity,
@@ -104,31 +136,26 @@ impl Engine {
             operation: self.settings.operation(state.labels.mapping).1,
             tag: state.labels.tag,
             hitl_required: state.labels.hitl_required,
-            cost: state.path_cost.saturating_add(cost),
+            cost: state.path_cost.saturating_add(ending.cost),
             end: Some(EndView {
-                end,
-                duration_nanos,
+                end: ending.end,
+                duration_nanos: ending.duration_nanos,
                 error,
             }),
         };
         self.settings.sampler.end(&view)
     }
 
-    fn record(
-        &mut self,
-        state: &RequestState,
-        end: &StreamEnd,
-        error: bool,
-        reason: Reason,
-        cost: NanoUsd,
-    ) {
+    fn record(&mut self, state: &RequestState, ending: &Ending<'_>, kept: &Kept) {
         let settings = &self.settings;
-        let (table, _) = settings.prices.at(end.now_unix_nanos);
+        let now = ending.end.now_unix_nanos;
+        let (table, _) = settings.prices.at(now);
         let finished = Finished {
-            end,
-            error,
-            reason,
-            cost,
+            end: ending.end,
+            error: ending.error,
+            reason: kept.reason,
+            threshold: kept.threshold,
+            cost: ending.cost,
             price_version: table.version(),
             operation: settings.operation(state.labels.mapping).1,
             retention_days: settings
@@ -137,34 +164,19 @@ impl Engine {
                 .retention_days
                 .of(state.labels.tag),
         };
-        let now = end.now_unix_nanos;
         self.exporter.record(now, &mut self.counters, |out| {
-            span::encode(out, state, &finished)
+            span::encode(out, state, &finished);
         });
     }
+}
 
-    /// Values for Envoy's own span in companion mode (filter state; HCM custom tags read them).
-    pub(super) fn companion_tags(
-        &self,
-        state: &RequestState,
-        cost: NanoUsd,
-    ) -> Vec<(&'static str, Vec<u8>)> {
-        let retention = self
-            .settings
-            .policy
-            .classification
-            .retention_days
-            .of(state.labels.tag);
-        vec![
-            ("tracemeter.cost_usd", cost.to_string().into_bytes()),
-            (
-                "tracemeter.data_tag",
-                state.labels.tag.as_str().as_bytes().to_vec(),
-            ),
-            (
-                "tracemeter.retention_days",
-                retention.to_string().into_bytes(),
-            ),
-        ]
+/// The threshold of a span that the head kept and that an end-of-stream rule may have kept too:
+/// spans like it are kept with the larger of both probabilities. Where the head's is unknown, only
+/// a rule that keeps all of them says more.
+fn combined(head: Option<Threshold>, end: Option<Threshold>) -> Option<Threshold> {
+    match (head, end) {
+        (Some(head), Some(end)) => Some(head.min(end)),
+        (Some(head), None) => Some(head),
+        (None, end) => end.filter(|end| *end == Threshold::ALWAYS),
     }
 }

@@ -27,10 +27,26 @@ struct SumMetric {
 }
 
 const SUMS: [SumMetric; 4] = [
-    SumMetric { name: "tracemeter.requests.errors", unit: "{request}", read: |sums| sums.errors },
-    SumMetric { name: "tracemeter.cost", unit: "n{USD}", read: |sums| sums.cost_nanos },
-    SumMetric { name: "tracemeter.request.bytes", unit: "By", read: |sums| sums.request_bytes },
-    SumMetric { name: "tracemeter.response.bytes", unit: "By", read: |sums| sums.response_bytes },
+    SumMetric {
+        name: "tracemeter.requests.errors",
+        unit: "{request}",
+        read: |sums| sums.errors,
+    },
+    SumMetric {
+        name: "tracemeter.cost",
+        unit: "n{USD}",
+        read: |sums| sums.cost_nanos,
+    },
+    SumMetric {
+        name: "tracemeter.request.bytes",
+        unit: "By",
+        read: |sums| sums.request_bytes,
+    },
+    SumMetric {
+        name: "tracemeter.response.bytes",
+        unit: "By",
+        read: |sums| sums.response_bytes,
+    },
 ];
 
 /// The time covered by a delta, Unix nanoseconds.

@@ -66,7 +66,12 @@ impl Flush {
     }
 
     /// The number and the bytes of the delta to send now, if any.
-    pub fn poll(&mut self, now_nanos: u64, ledger: &mut Ledger, counters: &mut Counters) -> Option<(u64, Vec<u8>)> {
+    pub fn poll(
+        &mut self,
+        now_nanos: u64,
+        ledger: &mut Ledger,
+        counters: &mut Counters,
+    ) -> Option<(u64, Vec<u8>)> {
         counters.add(Counter::LedgerOverflow, ledger.take_overflowed());
         if !self.settings.enabled {
             let _ = ledger.take();
@@ -75,9 +80,16 @@ impl Flush {
         let start = *self.window_start_nanos.get_or_insert(now_nanos);
         let due = now_nanos.saturating_sub(start) >= self.settings.interval_nanos;
         if self.sealed.is_none() && due && !ledger.is_empty() {
-            let window = Window { from_unix_nanos: start, until_unix_nanos: now_nanos };
+            let window = Window {
+                from_unix_nanos: start,
+                until_unix_nanos: now_nanos,
+            };
             let body = encode(&self.resource, self.next_sequence, window, &ledger.take());
-            self.sealed = Some(Sealed { sequence: self.next_sequence, body, sent_at_nanos: None });
+            self.sealed = Some(Sealed {
+                sequence: self.next_sequence,
+                body,
+                sent_at_nanos: None,
+            });
             self.next_sequence += 1;
             self.window_start_nanos = Some(now_nanos);
         }
@@ -102,7 +114,11 @@ impl Flush {
         entropy: u64,
         counters: &mut Counters,
     ) {
-        let Some(sealed) = self.sealed.as_mut().filter(|sealed| sealed.sequence == sequence) else {
+        let Some(sealed) = self
+            .sealed
+            .as_mut()
+            .filter(|sealed| sealed.sequence == sequence)
+        else {
             return;
         };
         match outcome {

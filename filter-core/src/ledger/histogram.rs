@@ -20,7 +20,11 @@ const MAX_OCTAVE: u32 = 42;
 pub const MAX_BUCKETS: usize = ((MAX_OCTAVE - MIN_OCTAVE) * PER_OCTAVE) as usize;
 
 /// 2^(k/4) as fixed point numbers with 63 fractional bits, k = 1, 2, 3.
-const QUARTERS: [u64; 3] = [0x9837_F051_8DB8_A96F, 0xB504_F333_F9DE_6484, 0xD744_FCCA_D69D_6AF4];
+const QUARTERS: [u64; 3] = [
+    0x9837_F051_8DB8_A96F,
+    0xB504_F333_F9DE_6484,
+    0xD744_FCCA_D69D_6AF4,
+];
 
 /// Counts per bucket, the number of values, and their sum.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -41,7 +45,11 @@ fn index(nanos: u64) -> i32 {
     let quarter = QUARTERS.iter().filter(|bound| mantissa > **bound).count() as u32;
     let index = octave * PER_OCTAVE + quarter;
     let exact_power = mantissa == 1 << 63;
-    (if exact_power { index.saturating_sub(1) } else { index }) as i32
+    (if exact_power {
+        index.saturating_sub(1)
+    } else {
+        index
+    }) as i32
 }
 
 impl Histogram {
@@ -98,9 +106,16 @@ mod tests {
             let index = f64::from(index(value));
             let (low, high) = (2_f64.powf(index / 4.0), 2_f64.powf((index + 1.0) / 4.0));
             let value = value as f64;
-            assert!(value > low * (1.0 - 1e-12) && value <= high * (1.0 + 1e-12), "{value} {index}");
+            assert!(
+                value > low * (1.0 - 1e-12) && value <= high * (1.0 + 1e-12),
+                "{value} {index}"
+            );
         }
-        assert_eq!(index(2048), 43, "an upper bound is inclusive: 2^11 is in (2^10.75, 2^11]");
+        assert_eq!(
+            index(2048),
+            43,
+            "an upper bound is inclusive: 2^11 is in (2^10.75, 2^11]"
+        );
         assert_eq!(index(2049), 44);
     }
 

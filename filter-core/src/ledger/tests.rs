@@ -38,15 +38,26 @@ fn flush() -> Flush {
         interval_nanos: 5 * SECOND,
         timeout_nanos: SECOND,
     };
-    Flush::new(settings, &[("service.name", "pay"), ("service.instance.id", "i1")])
+    Flush::new(
+        settings,
+        &[("service.name", "pay"), ("service.instance.id", "i1")],
+    )
 }
 
 /// (requests, nano-USD) of an encoded delta, and its number.
 fn totals(body: &[u8]) -> (u64, u64, i64) {
     let request = ExportMetricsServiceRequest::decode(body).unwrap();
     let scope = &request.resource_metrics[0].scope_metrics[0];
-    let number = scope.scope.as_ref().unwrap().attributes.iter().find(|kv| kv.key == "tracemeter.sequence");
-    let Some(Value::IntValue(sequence)) = number.unwrap().value.clone().unwrap().value else { panic!() };
+    let number = scope
+        .scope
+        .as_ref()
+        .unwrap()
+        .attributes
+        .iter()
+        .find(|kv| kv.key == "tracemeter.sequence");
+    let Some(Value::IntValue(sequence)) = number.unwrap().value.clone().unwrap().value else {
+        panic!()
+    };
     let (mut requests, mut cost) = (0, 0);
     for metric in &scope.metrics {
         match metric.data.as_ref().unwrap() {
@@ -62,7 +73,9 @@ fn totals(body: &[u8]) -> (u64, u64, i64) {
             Data::Sum(sum) if metric.name == "tracemeter.cost" => {
                 assert!(sum.is_monotonic && sum.aggregation_temporality == 1);
                 for point in &sum.data_points {
-                    let Some(number_data_point::Value::AsInt(value)) = point.value else { panic!() };
+                    let Some(number_data_point::Value::AsInt(value)) = point.value else {
+                        panic!()
+                    };
                     cost += value as u64;
                 }
             }
@@ -78,16 +91,38 @@ fn a_stock_decoder_reads_the_sums_and_dimensions_of_a_delta() {
     for _ in 0..3 {
         ledger.add(&key(b"/pay", StatusClass::Success), &amounts(10_000));
     }
-    ledger.add(&key(b"/pay", StatusClass::ServerError), &Amounts { error: true, ..amounts(7) });
+    ledger.add(
+        &key(b"/pay", StatusClass::ServerError),
+        &Amounts {
+            error: true,
+            ..amounts(7)
+        },
+    );
     let (mut flush, mut counters) = (flush(), Counters::default());
-    assert!(flush.poll(0, &mut ledger, &mut counters).is_none(), "not due yet");
+    assert!(
+        flush.poll(0, &mut ledger, &mut counters).is_none(),
+        "not due yet"
+    );
     let (sequence, body) = flush.poll(5 * SECOND, &mut ledger, &mut counters).unwrap();
     assert_eq!((sequence, totals(&body)), (1, (4, 30_007, 1)));
     let request = ExportMetricsServiceRequest::decode(&*body).unwrap();
     let resource = request.resource_metrics[0].resource.as_ref().unwrap();
-    assert!(resource.attributes.iter().any(|kv| kv.key == "service.instance.id"));
+    assert!(
+        resource
+            .attributes
+            .iter()
+            .any(|kv| kv.key == "service.instance.id")
+    );
     let text = format!("{request:?}");
-    for wanted in ["http.route", "/pay", "2xx", "5xx", "EXPORT_OK", "this_side", "inbound"] {
+    for wanted in [
+        "http.route",
+        "/pay",
+        "2xx",
+        "5xx",
+        "EXPORT_OK",
+        "this_side",
+        "inbound",
+    ] {
         assert!(text.contains(wanted), "{wanted}");
     }
 }
@@ -102,8 +137,17 @@ fn a_delta_is_sent_again_unchanged_until_it_is_acknowledged_and_nothing_is_dropp
     for _ in 0..100 {
         ledger.add(&key(b"/a", StatusClass::Success), &amounts(1));
     }
-    assert!(flush.poll(6 * SECOND, &mut ledger, &mut counters).is_none(), "one at a time");
-    flush.on_outcome(first, Outcome::from_status(503, None), 6 * SECOND, 0, &mut counters);
+    assert!(
+        flush.poll(6 * SECOND, &mut ledger, &mut counters).is_none(),
+        "one at a time"
+    );
+    flush.on_outcome(
+        first,
+        Outcome::from_status(503, None),
+        6 * SECOND,
+        0,
+        &mut counters,
+    );
     let (again, same) = flush.poll(60 * SECOND, &mut ledger, &mut counters).unwrap();
     assert_eq!((first, &body), (again, &same));
     flush.on_outcome(again, Outcome::Accepted, 60 * SECOND, 0, &mut counters);
@@ -118,14 +162,20 @@ fn a_delta_without_an_answer_is_sent_again() {
     ledger.add(&key(b"/a", StatusClass::Success), &amounts(1));
     assert!(flush.poll(0, &mut ledger, &mut counters).is_none());
     let first = flush.poll(5 * SECOND, &mut ledger, &mut counters).unwrap();
-    assert_eq!(flush.poll(8 * SECOND, &mut ledger, &mut counters), Some(first));
+    assert_eq!(
+        flush.poll(8 * SECOND, &mut ledger, &mut counters),
+        Some(first)
+    );
 }
 
 #[test]
 fn keys_beyond_the_limit_are_counted_together_and_the_totals_stay_exact() {
     let mut ledger = Ledger::new(3);
     for route in 0..1000_u32 {
-        ledger.add(&key(route.to_string().as_bytes(), StatusClass::Success), &amounts(1));
+        ledger.add(
+            &key(route.to_string().as_bytes(), StatusClass::Success),
+            &amounts(1),
+        );
     }
     let (mut flush, mut counters) = (flush(), Counters::default());
     assert!(flush.poll(0, &mut ledger, &mut counters).is_none());
@@ -141,7 +191,10 @@ fn hostile_texts_cannot_forge_another_key() {
     let sums = ledger.take();
     let (encoded, _) = sums.iter().next().unwrap();
     let parts: Vec<_> = attributes(encoded).collect();
-    assert!(parts.contains(&("http.route", b"/a?evil".as_slice())), "{parts:?}");
+    assert!(
+        parts.contains(&("http.route", b"/a?evil".as_slice())),
+        "{parts:?}"
+    );
     assert!(!parts.iter().any(|(name, _)| *name == "server.address"));
 }
 
