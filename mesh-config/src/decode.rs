@@ -291,7 +291,7 @@ impl Setting for ByteSize {
     }
 
     fn encode(&self) -> Node {
-        text_node(&units::print_quantity(self.bytes(), &SIZE_UNITS[..3]))
+        text_node(&units::print_quantity(self.bytes(), &SIZE_UNITS))
     }
 
     #[cfg(feature = "docs")]

@@ -77,15 +77,16 @@ pub(crate) const TIME_UNITS: [(&str, u64); 7] = [
     ("ns", 1),
 ];
 
-/// Size units in bytes, largest first; the decimal ones are accepted, never written.
+/// Size units in bytes, the written ones first and largest first; the decimal ones are read, never
+/// written.
 pub(crate) const SIZE_UNITS: [(&str, u64); 7] = [
     ("GiB", 1 << 30),
     ("MiB", 1 << 20),
     ("KiB", 1 << 10),
+    ("B", 1),
     ("GB", 1_000_000_000),
     ("MB", 1_000_000),
     ("KB", 1_000),
-    ("B", 1),
 ];
 
 /// Splits `text` after its leading digits and points.

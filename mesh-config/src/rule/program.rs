@@ -45,6 +45,10 @@ pub(super) struct Program {
 impl Program {
     /// Runs the program; an empty one is false.
     pub(super) fn eval(&self, attributes: &impl Attributes) -> Tri {
+        // Most rules are one comparison: they need no stack.
+        if let [Step::Test(index)] = *self.steps {
+            return self.test(index, attributes);
+        }
         let mut stack = Stack {
             slots: [Tri::False; STACK],
             height: 0,
