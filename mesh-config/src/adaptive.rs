@@ -43,6 +43,7 @@
 
 mod estimate;
 mod fill;
+mod policy;
 mod settings;
 mod table;
 

@@ -27,6 +27,7 @@
 mod hmac;
 mod kind;
 mod names;
+mod policy;
 mod redact;
 mod scan;
 

@@ -446,3 +446,9 @@ fn absurd_settings_and_counts_never_panic_and_rates_stay_rates() {
         }
     }
 }
+
+#[test]
+fn the_defaults_of_the_policy_are_the_defaults_of_the_controller() {
+    let policy = mesh_config::Policy::default();
+    assert_eq!(Settings::from(&policy.sampling), Settings::default());
+}

@@ -143,3 +143,16 @@ fn beyond_the_limit_nothing_is_looked_at_and_nothing_leaves_of_a_treated_value()
     assert_eq!(masked.len(), MAX_VALUE_BYTES - 12);
     assert!(masked.starts_with("*** ") && !masked.contains('@'));
 }
+
+#[test]
+fn the_defaults_of_the_policy_are_the_defaults_of_the_classifier() {
+    let mut policy = mesh_config::Policy::default();
+    assert_eq!(
+        ClassifierInputs::from(&policy.classification),
+        ClassifierInputs::default()
+    );
+    policy.classification.redaction.mode = mesh_config::policy::RedactionMode::Hash;
+    assert!(Classifier::from_policy(&policy.classification).is_err());
+    policy.classification.redaction.hash_key = "0123456789abcdef".to_owned();
+    assert!(Classifier::from_policy(&policy.classification).is_ok());
+}
