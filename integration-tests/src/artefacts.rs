@@ -16,7 +16,7 @@ pub const DIST_VARIABLE: &str = "TRACEMETER_DIST";
 pub const ENVOY_VARIABLE: &str = "TRACEMETER_ENVOY";
 
 /// Overrides the folder for downloads that outlive a clean build.
-/// Defaults to `$HOME/.cache/tracemeter`.
+/// Defaults to `tracemeter` in `$XDG_CACHE_HOME`, else in `$HOME/.cache`.
 pub const CACHE_VARIABLE: &str = "TRACEMETER_CACHE";
 
 /// The compiled filter, `tracemeter.wasm`.
@@ -39,9 +39,10 @@ pub fn envoy() -> Result<PathBuf> {
     if let Some(path) = env::var_os(ENVOY_VARIABLE) {
         return existing(PathBuf::from(path), ENVOY_VARIABLE);
     }
-    let cache = match env::var_os(CACHE_VARIABLE) {
-        Some(path) => PathBuf::from(path),
-        None => {
+    let cache = match (env::var_os(CACHE_VARIABLE), env::var_os("XDG_CACHE_HOME")) {
+        (Some(path), _) => PathBuf::from(path),
+        (None, Some(caches)) => Path::new(&caches).join("tracemeter"),
+        (None, None) => {
             let home = env::var_os("HOME").context("`HOME` is not set, so no cache folder")?;
             Path::new(&home).join(".cache/tracemeter")
         }

@@ -12,9 +12,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use integration_tests::app::ANSWERED_BY;
-use integration_tests::client::{Call, Protocol};
-use integration_tests::mesh::{Chain, SERVICE_A};
+use integration_tests::app::{ANSWERED_BY, Plan};
+use integration_tests::client::{Call, Client, Protocol};
+use integration_tests::collector::Collector;
+use integration_tests::mesh::{Chain, Mesh, SERVICE_A};
 use integration_tests::wait;
 
 mod support;
@@ -176,4 +177,41 @@ async fn a_dead_collector_changes_no_answer_and_every_lost_span_is_counted() {
         (exported..=exported + gone).contains(&stored),
         "{stored} stored, {exported} exported"
     );
+}
+
+/// More than a few batches per second: exports must follow each other, not the filter's clock.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_collector_that_answers_gets_every_span_of_a_busy_proxy() {
+    const CONNECTIONS: usize = 8;
+    const REQUESTS: usize = 24_000;
+    let collector = Collector::start(None).await.unwrap();
+    let mesh = Mesh::new(support::KEEP_ALL, collector.http()).unwrap();
+    let answer = |_: &_| Plan {
+        unrecorded: true,
+        ..Plan::default()
+    };
+    let service = mesh.service("busy", &[], answer).await.unwrap();
+    let started = std::time::Instant::now();
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..CONNECTIONS {
+        let client = Client::new(service.inbound);
+        tasks.spawn(async move {
+            for _ in 0..REQUESTS / CONNECTIONS {
+                let call = Call::new(Protocol::Http1, "busy", "/");
+                assert!(client.send(call).await.unwrap().is_ok());
+            }
+        });
+    }
+    tasks.join_all().await;
+    println!("{REQUESTS} requests in {:?}", started.elapsed());
+    let count = "SELECT COUNT(DISTINCT span_id) FROM spans";
+    let all = |number: f64| number >= REQUESTS as f64;
+    if let Err(error) = collector
+        .wait_for_number(count, support::spans::ARRIVAL, all)
+        .await
+    {
+        let lost = service.sidecar.stat_sum("spans_dropped").await.unwrap();
+        let stored = collector.sql_number(count).await.unwrap();
+        panic!("{stored} spans stored, {lost} counted as lost: {error}");
+    }
 }
