@@ -268,7 +268,7 @@ fn explain_decides_many_ids_within_binomial_bounds() {
     assert!((9_620..=10_380).contains(&kept), "{kept}");
     for (id, line) in ids.iter().zip(text.lines()) {
         let randomness = u64::from_str_radix(&id[18..], 16).unwrap();
-        let keep = randomness >= 0xe666_0000_0000_00;
+        let keep = randomness >= 0x00e6_6600_0000_0000;
         assert_eq!(
             line.split(' ').nth(1),
             Some(if keep { "kept" } else { "dropped" }),

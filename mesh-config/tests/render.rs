@@ -99,6 +99,30 @@ fn ingress_is_a_gateway_with_routes() {
 }
 
 #[test]
+fn tracer_of_envoy_leaves_the_headers_to_their_owner() {
+    let common = [
+        "--wasm",
+        "tracemeter.wasm",
+        "--service",
+        "payment",
+        "--tracer",
+        "collector:4317",
+    ];
+    let words = [
+        &["envoy", "--inbound", "127.0.0.1:0=127.0.0.1:9000"][..],
+        &common,
+    ]
+    .concat();
+    golden("envoy_tracer_owner.yaml", &words);
+    let companion = [
+        &words[..],
+        &["--policy", "tests/golden/companion_policy.yaml"],
+    ]
+    .concat();
+    golden("envoy_tracer_companion.yaml", &companion);
+}
+
+#[test]
 fn watched_filter_file_and_proxy_fit_together() {
     let common = [
         "--policy",

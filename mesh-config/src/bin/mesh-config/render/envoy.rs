@@ -5,8 +5,13 @@
 //! default id share their data with every other plugin), a trapped VM is reloaded after 50 ms,
 //! HTTP/1 trailers are on, and the route timeout is off because the callers have one.
 
+mod clusters;
+mod tracing;
+
 use mesh_config::Policy;
-use mesh_config::policy::Direction;
+use mesh_config::policy::{Direction, Mode};
+
+use self::clusters::{cluster, collector_cluster, tracer_cluster};
 
 use super::{filter_json, quoted, single_quoted};
 use crate::args::Args;
@@ -28,6 +33,9 @@ Prints a complete Envoy configuration. Ports may be 0: ask the admin page for th
   --inbound LISTEN         ingress: address of the listener
   --outbound LISTEN        sidecar: address of the listener for calls of the application
   --route HOST=HOST:PORT   where requests for a host go (repeatable; `*` for all others)
+  --tracer HOST:PORT       switch Envoy's own OpenTelemetry tracer on as well and send its spans to
+                           this OTLP/gRPC address: beside the filter's in mode `owner`, instead of
+                           them and with cost and class as tags in mode `companion`
   --admin HOST:PORT        admin page (default: 127.0.0.1:0)
   --node-id ID             default: SERVICE.NAMESPACE
   --access-log PATH        one line per request, kept or not, with its trace id in `traceparent=`
@@ -60,10 +68,13 @@ const OPTIONS: &[&str] = &[
     "node-id",
     "filter-file",
     "access-log",
+    "tracer",
 ];
 
 /// The cluster of the collector in what is rendered here.
 const COLLECTOR: &str = "tracemeter_collector";
+/// The cluster of Envoy's own tracer.
+const TRACER: &str = "tracemeter_tracer";
 
 struct Address {
     host: String,
@@ -103,6 +114,8 @@ struct Proxy {
     node_id: String,
     admin: Address,
     collector: Option<Address>,
+    tracer: Option<Address>,
+    mode: Mode,
     inbound: Option<(Address, Option<Address>)>,
     outbound: Option<Address>,
     routes: Vec<(String, Address)>,
@@ -152,6 +165,7 @@ impl Proxy {
             args.value("environment"),
             ingress,
         );
+        let mode = policy.propagation.mode;
         let json = match &collector {
             Some(_) => filter_json(policy, COLLECTOR),
             None => policy.to_filter_json(),
@@ -174,6 +188,8 @@ impl Proxy {
             namespace,
             node_id,
             collector,
+            tracer: args.value("tracer").map(Address::parse).transpose()?,
+            mode,
             ingress,
             json,
         })
@@ -205,6 +221,9 @@ impl Proxy {
         }
         if let Some(address) = &self.collector {
             clusters.push_str(&collector_cluster(address));
+        }
+        if let Some(address) = &self.tracer {
+            clusters.push_str(&tracer_cluster(address));
         }
         let clusters = if clusters.is_empty() {
             "    []\n".to_owned()
@@ -250,7 +269,7 @@ impl Proxy {
           stat_prefix: {name}
           codec_type: AUTO
           http_protocol_options: {{enable_trailers: true}}
-{log}          http_filters:
+{log}{tracing}          http_filters:
 {filter}          - name: envoy.filters.http.router
             typed_config:
               "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router
@@ -262,6 +281,9 @@ impl Proxy {
             address = address.yaml(),
             filter = self.http_filter(),
             log = self.access_log(),
+            tracing = self.tracer.as_ref().map_or(String::new(), |_| {
+                tracing::block(self.mode, &self.service)
+            }),
         )
     }
 
@@ -394,46 +416,6 @@ fn virtual_host(host: &str, cluster: &str) -> String {
     format!(
         "            - name: {cluster}\n              domains: [{domain}]\n              routes:\n              \
          - match: {{prefix: \"/\"}}\n                route: {{cluster: {cluster}, timeout: 0s}}\n"
-    )
-}
-
-/// A cluster that speaks to the other side what the caller speaks.
-fn cluster(name: &str, address: &Address) -> String {
-    upstream(
-        name,
-        address,
-        "use_downstream_protocol_config:\n          http_protocol_options: {enable_trailers: true}\n          \
-         http2_protocol_options: {}\n",
-    )
-}
-
-fn collector_cluster(address: &Address) -> String {
-    upstream(
-        COLLECTOR,
-        address,
-        "explicit_http_config:\n          http_protocol_options: {}\n",
-    )
-}
-
-fn upstream(name: &str, address: &Address, protocol: &str) -> String {
-    let kind = if address.is_ip() {
-        "STATIC"
-    } else {
-        "STRICT_DNS\n    dns_lookup_family: V4_PREFERRED"
-    };
-    format!(
-        r#"  - name: {name}
-    type: {kind}
-    connect_timeout: 5s
-    load_assignment:
-      cluster_name: {name}
-      endpoints: [{{lb_endpoints: [{{endpoint: {{address: {address}}}}}]}}]
-    typed_extension_protocol_options:
-      envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
-        "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
-        {protocol}"#,
-        name = quoted(name),
-        address = address.yaml(),
     )
 }
 
