@@ -281,7 +281,7 @@ async fn settle(proxy: &Proxy, requests: &[Seen]) {
     });
     let settled = settled.await;
     let counters = proxy.counters().await;
-    println!(
+    eprintln!(
         "{count} requests, {} spans arrived, {} different",
         proxy.receiver.len(),
         proxy.receiver.distinct()

@@ -90,6 +90,8 @@ pub(crate) struct Seen {
     pub(crate) traceparent: String,
     pub(crate) tracestate: String,
     pub(crate) baggage: String,
+    /// What the filter says about its decision, where it was asked.
+    pub(crate) explanation: String,
     /// The proxy will close the connection.
     pub(crate) closes: bool,
 }
@@ -217,6 +219,7 @@ fn parse(head: &[u8]) -> Seen {
             b"x-seen-traceparent" => seen.traceparent = text(),
             b"x-seen-tracestate" => seen.tracestate = text(),
             b"x-seen-baggage" => seen.baggage = text(),
+            b"x-tracemeter-explain" => seen.explanation = text(),
             b"connection" => seen.closes = value.eq_ignore_ascii_case(b"close"),
             _ => {}
         }
