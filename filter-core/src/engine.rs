@@ -6,21 +6,22 @@ mod accept;
 mod begin;
 pub mod companion;
 mod finish;
+mod outlet;
 
 use mesh_config::Policy;
 use mesh_config::policy::Direction;
 
 use crate::context::Writer;
 use crate::counters::{Counter, Counters};
-use crate::export::{Dispatch, Exporter, Outcome};
+use crate::export::{Dispatch, Outcome};
 use crate::facts::Protocol;
 use crate::headers::HeaderBlock;
 use crate::identity::{Identity, Node};
-use crate::otlp::request::Envelope;
 use crate::per_minute::PerMinute;
-use crate::route::Routes;
+use crate::route::{CappedNames, Routes};
 use crate::settings::Settings;
 use crate::state::RequestState;
+use outlet::Outlet;
 
 /// Requests of a configuration of which every one is checked for an overwritten traceparent.
 const OVERWRITE_CHECK_FIRST: u64 = 32;
@@ -70,11 +71,12 @@ pub struct Engine {
     gateway: bool,
     writer: Writer,
     routes: Routes,
+    tenants: CappedNames,
     low_volume: PerMinute,
     client_errors: PerMinute,
-    exporter: Exporter,
-    /// Exporters of earlier policies that still hold spans.
-    draining: Vec<Exporter>,
+    outlet: Outlet,
+    /// Those of earlier policies that still hold something.
+    draining: Vec<Outlet>,
     counters: Counters,
     overwrite_checks: u64,
 }
@@ -92,16 +94,16 @@ impl Engine {
             instance,
         );
         let settings = Settings::new(policy, &identity);
-        let attributes: Vec<(&str, &str)> = identity.attributes().collect();
         let sampling = &policy.sampling;
         let max_routes = sampling.low_volume.max_routes as usize;
         Self {
             gateway: node.is_gateway(),
             writer: Writer::new(settings.writer()),
             routes: Routes::new(settings.routes()),
+            tenants: CappedNames::new(policy.attributes.tenant.max_values as usize),
             low_volume: PerMinute::new(sampling.low_volume.traces_per_minute, max_routes),
             client_errors: PerMinute::new(sampling.error_flood.kept_per_minute, max_routes),
-            exporter: Exporter::new(settings.export(), Envelope::new(&attributes)),
+            outlet: Outlet::new(&settings, &identity),
             draining: Vec::new(),
             counters: Counters::default(),
             overwrite_checks: 0,
@@ -114,11 +116,23 @@ impl Engine {
     pub fn take_over(&mut self, previous: Self) {
         let mut previous_counters = previous.counters;
         self.counters.absorb(&mut previous_counters);
-        self.exporter.continue_ids(&previous.exporter);
+        self.outlet.follow(&previous.outlet);
         self.draining.extend(previous.draining);
-        self.draining.push(previous.exporter);
-        self.draining
-            .retain(|exporter| exporter.buffered_bytes() > 0);
+        self.draining.push(previous.outlet);
+        for outlet in &mut self.draining {
+            outlet.close();
+        }
+    }
+
+    /// No further request comes: what is there goes out at once.
+    pub fn close(&mut self) {
+        self.outlet.close();
+    }
+
+    /// Whether nothing waits for the collector any more.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.outlet.is_drained() && self.draining.iter().all(Outlet::is_drained)
     }
 
     /// Whether the listener's direction has to be read for each request: neither the policy nor
@@ -168,31 +182,29 @@ impl Engine {
     /// Beats the heart; call once per tick.
     pub fn tick(&mut self, _now_unix_nanos: u64) {
         self.counters.bump(Counter::Heartbeat);
-        self.draining
-            .retain(|exporter| exporter.buffered_bytes() > 0);
+        self.draining.retain(|outlet| !outlet.is_drained());
     }
 
-    /// The next export request, until `None`. Earlier policies' spans go first.
+    /// The next export request, until `None`. What earlier policies left goes first.
     pub fn poll_export(&mut self, now_unix_nanos: u64) -> Option<Dispatch> {
         let counters = &mut self.counters;
-        let mut exporters = self.draining.iter_mut().chain([&mut self.exporter]);
-        exporters.find_map(|exporter| exporter.poll(now_unix_nanos, counters))
+        let mut outlets = self.draining.iter_mut().chain([&mut self.outlet]);
+        outlets.find_map(|outlet| outlet.poll(now_unix_nanos, counters))
     }
 
     /// Takes the outcome of an export request; `entropy` is any random number. An unknown id is
     /// ignored.
     pub fn export_outcome(&mut self, id: u64, outcome: Outcome, now_unix_nanos: u64, entropy: u64) {
-        let mut exporters = self.draining.iter_mut().chain([&mut self.exporter]);
-        if let Some(exporter) = exporters.find(|exporter| exporter.knows(id)) {
-            exporter.on_outcome(id, outcome, now_unix_nanos, entropy, &mut self.counters);
+        for outlet in self.draining.iter_mut().chain([&mut self.outlet]) {
+            outlet.on_outcome(id, outcome, now_unix_nanos, entropy, &mut self.counters);
         }
     }
 
     /// Bytes of spans that wait for the collector.
     #[must_use]
     pub fn buffered_bytes(&self) -> usize {
-        let draining = self.draining.iter().map(Exporter::buffered_bytes);
-        draining.sum::<usize>() + self.exporter.buffered_bytes()
+        let outlets = self.draining.iter().chain([&self.outlet]);
+        outlets.map(|outlet| outlet.exporter.buffered_bytes()).sum()
     }
 
     /// The counts since they were last drained.

@@ -39,13 +39,24 @@ pub struct ExportSettings {
     pub timeout_nanos: u64,
 }
 
+/// What an export request carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// Counts: an `ExportMetricsServiceRequest`.
+    Metrics,
+    /// Spans: an `ExportTraceServiceRequest`.
+    Traces,
+}
+
 /// One export request that the caller has to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use = "a dispatch that is not sent has to be reported as failed"]
 pub struct Dispatch {
+    /// What it carries, and so where it goes.
+    pub signal: Signal,
     /// Names the request in [`Exporter::on_outcome`].
     pub id: u64,
-    /// A whole `ExportTraceServiceRequest`.
+    /// The whole message.
     pub body: Vec<u8>,
 }
 
@@ -122,15 +133,9 @@ impl Exporter {
         }
     }
 
-    /// Goes on with the ids of `previous`, so that an outcome is never taken for that of another
-    /// exporter's request.
-    pub(crate) fn continue_ids(&mut self, previous: &Self) {
-        self.next_id = previous.next_id;
-    }
-
-    /// Whether `id` is under way here.
-    pub(crate) fn knows(&self, id: u64) -> bool {
-        self.in_flight.iter().any(|call| call.id == id)
+    /// No further span comes: what is there goes out without waiting for a full batch.
+    pub(crate) fn close(&mut self) {
+        self.settings.linger_nanos = 0;
     }
 
     /// Bytes of all spans that are buffered, in flight included.
@@ -214,7 +219,11 @@ impl Exporter {
             batch,
         });
         counters.bump(Counter::ExportRequests);
-        Some(Dispatch { id, body })
+        Some(Dispatch {
+            signal: Signal::Traces,
+            id,
+            body,
+        })
     }
 
     fn recover_lost(&mut self, now_nanos: u64, counters: &mut Counters) {

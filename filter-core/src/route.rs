@@ -32,11 +32,40 @@ pub struct RouteSettings {
     pub max_routes: usize,
 }
 
+/// A set of names with a cap: what keeps client supplied text from becoming unbounded dimensions.
+#[derive(Debug)]
+pub(crate) struct CappedNames {
+    seen: BTreeSet<Vec<u8>>,
+    max: usize,
+}
+
+impl CappedNames {
+    /// No name seen yet, at most `max` of them.
+    pub(crate) const fn new(max: usize) -> Self {
+        Self {
+            seen: BTreeSet::new(),
+            max,
+        }
+    }
+
+    /// Whether `name` is one of those that keep their name.
+    pub(crate) fn admits(&mut self, name: &[u8]) -> bool {
+        if self.seen.contains(name) {
+            return true;
+        }
+        let free = self.seen.len() < self.max;
+        if free {
+            self.seen.insert(name.to_vec());
+        }
+        free
+    }
+}
+
 /// Finds routes and remembers which ones were seen.
 #[derive(Debug)]
 pub struct Routes {
     settings: RouteSettings,
-    seen: BTreeSet<Vec<u8>>,
+    names: CappedNames,
     scratch: Vec<u8>,
 }
 
@@ -45,8 +74,8 @@ impl Routes {
     #[must_use]
     pub fn new(settings: RouteSettings) -> Self {
         Self {
+            names: CappedNames::new(settings.max_routes),
             settings,
-            seen: BTreeSet::new(),
             scratch: Vec::new(),
         }
     }
@@ -69,14 +98,11 @@ impl Routes {
             }
             None => collapse(path, &mut self.scratch),
         }
-        if self.seen.contains(&self.scratch) {
-            return &self.scratch;
+        if self.names.admits(&self.scratch) {
+            &self.scratch
+        } else {
+            OTHER
         }
-        if self.seen.len() >= self.settings.max_routes {
-            return OTHER;
-        }
-        self.seen.insert(self.scratch.clone());
-        &self.scratch
     }
 }
 

@@ -11,6 +11,7 @@ use crate::export::ExportSettings;
 use crate::facts::MAX_KEPT;
 use crate::headers::RequestHeaders;
 use crate::identity::Identity;
+use crate::ledger::LedgerSettings;
 use crate::route::RouteSettings;
 
 /// What an incoming context may say at one listener.
@@ -50,7 +51,7 @@ impl Settings {
             .iter()
             .map(|mapping| table.operation(&mapping.value))
             .collect();
-        let kept = kept_attributes(&sampler);
+        let kept = kept_attributes(policy, &sampler);
         let asked = asked_attributes(policy, &sampler);
         let needs_protocol = asked.contains(&&Attribute::NetworkProtocolVersion);
         let baggage_keys = baggage_keys(policy, &asked);
@@ -141,13 +142,22 @@ impl Settings {
 
     pub(crate) fn export(&self) -> ExportSettings {
         let export = &self.policy.export;
-        let nanos = |time: std::time::Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         ExportSettings {
             enabled: !export.cluster.is_empty() && self.owns_context(),
             batch_spans: export.batch_spans as usize,
             linger_nanos: nanos(export.linger),
             queue_bytes: export.queue_bytes.as_usize(),
             max_in_flight: export.max_in_flight as usize,
+            timeout_nanos: nanos(export.timeout),
+        }
+    }
+
+    pub(crate) fn ledger(&self) -> LedgerSettings {
+        let export = &self.policy.export;
+        LedgerSettings {
+            enabled: !export.cluster.is_empty(),
+            max_keys: export.ledger_keys as usize,
+            interval_nanos: nanos(export.ledger_interval),
             timeout_nanos: nanos(export.timeout),
         }
     }
@@ -204,6 +214,10 @@ impl Settings {
     }
 }
 
+fn nanos(time: std::time::Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// Beginning of the `user-agent` of every export request; the version follows.
 pub const USER_AGENT: &str = "tracemeter/";
 
@@ -228,10 +242,9 @@ fn baggage_keys(policy: &Policy, asked: &[&Attribute]) -> Vec<Box<str>> {
     let tenant = Box::from(policy.attributes.tenant.baggage.as_str());
     let named = asked.iter().filter_map(|attribute| match attribute {
         Attribute::Baggage(key) => Some(key.clone()),
-        Attribute::Tenant => Some(Box::clone(&tenant)),
         _ => None,
     });
-    for key in named.filter(|key| !key.is_empty()) {
+    for key in named.chain([tenant]).filter(|key| !key.is_empty()) {
         if !keys.contains(&key) {
             keys.push(key);
         }
@@ -239,8 +252,8 @@ fn baggage_keys(policy: &Policy, asked: &[&Attribute]) -> Vec<Box<str>> {
     keys
 }
 
-/// What end-of-stream rules ask of the headers, which are gone by then.
-fn kept_attributes(sampler: &Sampler) -> Vec<Attribute> {
+/// What end-of-stream rules and the ledger ask of the headers, which are gone by then.
+fn kept_attributes(policy: &Policy, sampler: &Sampler) -> Vec<Attribute> {
     let from_headers = |attribute: &&Attribute| {
         matches!(
             attribute,
@@ -250,11 +263,18 @@ fn kept_attributes(sampler: &Sampler) -> Vec<Attribute> {
                 | Attribute::UrlQuery
         )
     };
-    sampler
-        .end_attributes()
-        .iter()
-        .filter(from_headers)
-        .take(MAX_KEPT)
-        .cloned()
-        .collect()
+    let tenant = &policy.attributes.tenant;
+    let with_tenant = !(tenant.header.is_empty() && tenant.baggage.is_empty());
+    let mut kept = Vec::new();
+    if with_tenant {
+        kept.push(Attribute::Tenant);
+    }
+    let asked = sampler.end_attributes().iter().filter(from_headers);
+    kept.extend(
+        asked
+            .filter(|&asked| !with_tenant || *asked != Attribute::Tenant)
+            .cloned(),
+    );
+    kept.truncate(MAX_KEPT);
+    kept
 }

@@ -73,6 +73,12 @@ impl RequestState {
         self.facts.grpc
     }
 
+    /// Whether Envoy's own tracer makes the span.
+    #[must_use]
+    pub fn is_companion(&self) -> bool {
+        !self.owns_context
+    }
+
     /// The traceparent that was written, if the filter owns the context.
     #[must_use]
     pub fn written_traceparent(&self) -> Option<[u8; 55]> {

@@ -9,9 +9,9 @@
 mod support;
 
 use filter_core::counters::Counter;
-use filter_core::export::Outcome;
+use filter_core::export::{Dispatch, Outcome, Signal};
 use filter_core::identity::Node;
-use filter_core::{Engine, Progress, companion};
+use filter_core::{Direction, Engine, Progress, companion};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message as _;
 use support::{Bench, HIGH_TRACE, MILLISECOND, SECOND, policy, rate, traceparent};
@@ -23,6 +23,23 @@ fn engine(json: &str, instance: &str) -> Engine {
 fn change_policy(bench: &mut Bench, json: &str) {
     let previous = std::mem::replace(&mut bench.engine, engine(json, "worker-2"));
     bench.engine.take_over(previous);
+}
+
+/// The next batch of spans; counts that come before it are acknowledged.
+fn next_batch(bench: &mut Bench) -> Dispatch {
+    bench.now += 2 * SECOND;
+    loop {
+        let dispatch = bench.engine.poll_export(bench.now).unwrap();
+        match dispatch.signal {
+            Signal::Traces => return dispatch,
+            Signal::Metrics => {
+                let accepted = Outcome::Accepted;
+                bench
+                    .engine
+                    .export_outcome(dispatch.id, accepted, bench.now, 0);
+            }
+        }
+    }
 }
 
 fn spans_of(body: &[u8]) -> usize {
@@ -50,17 +67,14 @@ fn a_change_of_policy_loses_neither_spans_nor_counts() {
 fn an_outcome_reaches_the_batch_it_belongs_to_across_changes_of_policy() {
     let mut bench = Bench::new(&rate("1"));
     bench.exchange("/", &[], 200);
-    bench.now += 2 * SECOND;
-    let first = bench.engine.poll_export(bench.now).unwrap();
+    let first = next_batch(&mut bench);
     change_policy(&mut bench, &rate("1"));
     bench.exchange("/", &[], 200);
     bench.exchange("/", &[], 200);
-    bench.now += 2 * SECOND;
-    let second = bench.engine.poll_export(bench.now).unwrap();
+    let second = next_batch(&mut bench);
     change_policy(&mut bench, &rate("1"));
     bench.exchange("/", &[], 200);
-    bench.now += 2 * SECOND;
-    let third = bench.engine.poll_export(bench.now).unwrap();
+    let third = next_batch(&mut bench);
     assert_eq!(
         [&first, &second, &third].map(|call| spans_of(&call.body)),
         [1, 2, 1]
@@ -82,8 +96,7 @@ fn an_outcome_reaches_the_batch_it_belongs_to_across_changes_of_policy() {
         .engine
         .export_outcome(third.id, Outcome::Accepted, now, 0);
     assert_eq!(bench.count("spans_exported"), 2);
-    bench.now += 2 * SECOND;
-    let again = bench.engine.poll_export(bench.now).unwrap();
+    let again = next_batch(&mut bench);
     assert_eq!(again.body, second.body, "sent again, unchanged");
     bench
         .engine
@@ -146,7 +159,9 @@ fn a_collector_that_is_gone_bounds_memory_and_counts_the_loss() {
 #[test]
 fn malformed_requests_are_counted_as_ended() {
     let mut bench = Bench::new("{}");
-    bench.engine.end_malformed();
+    bench
+        .engine
+        .end_malformed(Direction::Inbound, &support::status_end(400));
     assert_eq!(bench.count("requests_ended"), 1);
     assert_eq!(bench.count("requests_malformed"), 1);
     assert_eq!(bench.count("requests"), 0);

@@ -8,6 +8,8 @@ use std::time::{Duration, UNIX_EPOCH};
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::{LogLevel, MapType, Status};
 
+use crate::raw;
+
 /// Nanoseconds since the Unix epoch; 0 if the host has no clock.
 pub(crate) fn now_unix_nanos() -> u64 {
     let now = hostcalls::get_current_time().ok();
@@ -17,9 +19,9 @@ pub(crate) fn now_unix_nanos() -> u64 {
     })
 }
 
-/// All request header lines in order; valid in the request header phase and in `on_log`.
-pub(crate) fn request_headers() -> Vec<(String, Vec<u8>)> {
-    hostcalls::get_map_bytes(MapType::HttpRequestHeaders).unwrap_or_default()
+/// All request header lines as one encoded block; only in the request header phase and `on_log`.
+pub(crate) fn request_headers() -> Vec<u8> {
+    raw::header_block(MapType::HttpRequestHeaders)
 }
 
 /// The first line of one request header; valid in the request header phase and in `on_log`.
@@ -45,22 +47,46 @@ pub(crate) fn set_response_header(name: &str, value: &[u8]) {
     let _ = hostcalls::set_map_value_bytes(MapType::HttpResponseHeaders, name, Some(value));
 }
 
-/// A property as bytes.
-pub(crate) fn property(path: &[&str]) -> Option<Vec<u8>> {
-    hostcalls::get_property(path.to_vec()).ok().flatten()
+/// HTTP status of the response headers; only in their phase.
+pub(crate) fn response_status() -> Option<u16> {
+    let value = hostcalls::get_map_value_bytes(MapType::HttpResponseHeaders, ":status").ok()??;
+    std::str::from_utf8(&value).ok()?.parse().ok()
+}
+
+/// A property as bytes; the parts of its path are joined by NUL.
+pub(crate) fn property(path: &str) -> Option<Vec<u8>> {
+    raw::property(path)
 }
 
 /// A property as text; absent when it is not UTF-8.
-pub(crate) fn text_property(path: &[&str]) -> String {
+pub(crate) fn text_property(path: &str) -> String {
     property(path)
         .and_then(|bytes| String::from_utf8(bytes).ok())
         .unwrap_or_default()
 }
 
-/// An integer property.
-pub(crate) fn integer_property(path: &[&str]) -> Option<i64> {
+/// A non-negative integer property.
+pub(crate) fn unsigned_property(path: &str) -> Option<u64> {
     let bytes = property(path)?;
-    bytes.as_slice().try_into().ok().map(i64::from_le_bytes)
+    let number = bytes.as_slice().try_into().ok().map(i64::from_le_bytes)?;
+    u64::try_from(number).ok()
+}
+
+/// A value shared by all VMs of this VM id in the proxy.
+pub(crate) fn shared_value(key: &str) -> Option<Vec<u8>> {
+    let (value, _) = hostcalls::get_shared_data(key).ok()?;
+    value
+}
+
+/// Sets a value shared by all VMs of this VM id in the proxy. It outlives a VM that traps.
+pub(crate) fn set_shared_value(key: &str, value: &[u8]) {
+    let _ = hostcalls::set_shared_data(key, Some(value), None);
+}
+
+/// Tells the host that a root context which answered false to `on_done` may go now. Only then, and
+/// once: anything else would trap.
+pub(crate) fn done() {
+    let _ = hostcalls::done();
 }
 
 /// Sets filter state `wasm.<name>`, readable by access logs and span tags.

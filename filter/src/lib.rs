@@ -28,6 +28,11 @@ mod entropy;
 mod host;
 mod metrics;
 mod node;
+#[expect(
+    unsafe_code,
+    reason = "host calls are foreign functions; the SDK's wrappers cost too much per request"
+)]
+mod raw;
 mod root;
 mod stream;
 

@@ -7,17 +7,16 @@ use crate::host::text_property;
 
 /// Reads the node's names; absent ones are empty.
 pub(crate) fn read() -> Node {
-    let metadata = |leaf: &str| text_property(&["xds", "node", "metadata", leaf]);
-    let label = |leaf: &str| text_property(&["xds", "node", "metadata", "LABELS", leaf]);
+    let metadata = |leaf: &str| text_property(&["xds\0node\0metadata\0", leaf].concat());
     Node {
-        id: text_property(&["xds", "node", "id"]),
-        cluster: text_property(&["xds", "node", "cluster"]),
-        canonical_name: label("service.istio.io/canonical-name"),
-        app: label("app"),
+        id: text_property("xds\0node\0id"),
+        cluster: text_property("xds\0node\0cluster"),
+        canonical_name: metadata("LABELS\0service.istio.io/canonical-name"),
+        app: metadata("LABELS\0app"),
         workload: metadata("WORKLOAD_NAME"),
         namespace: metadata("NAMESPACE"),
         pod: metadata("NAME"),
         kubernetes_cluster: metadata("CLUSTER_ID"),
-        region: text_property(&["xds", "node", "locality", "region"]),
+        region: text_property("xds\0node\0locality\0region"),
     }
 }

@@ -1,12 +1,11 @@
 //! The root context: one per worker and configuration. It owns the engine, ticks, and exports.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
 use filter_core::counters::Counter;
-use filter_core::export::Outcome;
+use filter_core::export::{Outcome, Signal};
 use filter_core::{Engine, Entropy};
 use mesh_config::Policy;
 use proxy_wasm::hostcalls;
@@ -22,12 +21,21 @@ use crate::stream::Stream;
 /// How often batches are looked at and counters are flushed. It bounds what a stopped proxy loses.
 const TICK: Duration = Duration::from_secs(1);
 
+/// How long a replaced root context may go on to hand out what it holds. Its spans would be dropped
+/// by a full queue sooner or later anyway if the collector is away for longer.
+const DRAIN_NANOS: u64 = 300_000_000_000;
+
+/// Longest configuration that is remembered in case its successor is refused.
+const REMEMBERED_BYTES: usize = 1 << 20;
+
 /// What a root context shares with its streams. Callbacks of one VM never run at the same time.
 pub(crate) struct Shared {
     pub(crate) engine: Engine,
     pub(crate) entropy: HostEntropy,
     /// Whether the overwritten-context warning was logged: once is help, once per request is not.
     pub(crate) warned_of_overwriting: bool,
+    /// Whether the module was seen to stand in an upstream filter chain.
+    pub(crate) upstream_chain: bool,
 }
 
 /// See the module documentation.
@@ -35,10 +43,15 @@ pub(crate) struct Root {
     shared: Option<Rc<RefCell<Shared>>>,
     metrics: Option<Metrics>,
     cluster: String,
+    /// Headers of every export request, `:path` left out.
     headers: Vec<(String, String)>,
+    traces_path: String,
+    metrics_path: String,
     timeout: Duration,
-    /// Host call token -> export request.
-    calls: BTreeMap<u32, u64>,
+    /// Host call token and the export request it carries, at most as many as are in flight.
+    calls: Vec<(u32, u64)>,
+    /// When a newer configuration took this one's place, Unix nanoseconds.
+    replaced_at: Option<u64>,
 }
 
 impl Root {
@@ -48,8 +61,11 @@ impl Root {
             metrics: None,
             cluster: String::new(),
             headers: Vec::new(),
+            traces_path: String::new(),
+            metrics_path: String::new(),
             timeout: Duration::from_secs(5),
-            calls: BTreeMap::new(),
+            calls: Vec::new(),
+            replaced_at: None,
         }
     }
 
@@ -61,6 +77,8 @@ impl Root {
         self.cluster.clone_from(&policy.export.cluster);
         self.timeout = policy.export.timeout;
         self.headers = export_headers(policy);
+        self.traces_path.clone_from(&policy.export.path);
+        self.metrics_path.clone_from(&policy.export.metrics_path);
         match &self.shared {
             Some(shared) => {
                 if let Ok(mut shared) = shared.try_borrow_mut() {
@@ -73,6 +91,7 @@ impl Root {
                     engine,
                     entropy,
                     warned_of_overwriting: false,
+                    upstream_chain: false,
                 };
                 self.shared = Some(Rc::new(RefCell::new(shared)));
             }
@@ -84,17 +103,65 @@ impl Root {
         }
     }
 
+    /// Counts a refused policy and goes on with the one before it. A changed configuration makes a
+    /// new root context, so the one before it is what the proxy remembers, not what this holds.
+    fn refuse(&mut self, why: &str) {
+        let last_good = host::shared_value(&last_good_key());
+        let last_good = last_good.and_then(|bytes| Policy::from_json(&bytes).ok());
+        let kept = match (&self.shared, &last_good) {
+            (None, None) => "the defaults",
+            _ => "the last good policy",
+        };
+        let message = ["tracemeter: configuration refused, ", kept, " go on: ", why].concat();
+        host::log(LogLevel::Error, &message);
+        if let Some(shared) = &self.shared {
+            if let Ok(mut shared) = shared.try_borrow_mut() {
+                shared.engine.count(Counter::ConfigErrors, 1);
+            }
+        } else {
+            let policy = last_good.map_or_else(Policy::default, |loaded| loaded.policy);
+            self.apply(&policy, 1);
+        }
+    }
+
+    /// Hands out spans and counts as far as they are due. True when nothing is left.
+    fn flush(&mut self, now: u64) -> bool {
+        let Some(shared) = self.shared.clone() else {
+            return true;
+        };
+        let Ok(mut shared) = shared.try_borrow_mut() else {
+            return false;
+        };
+        self.export(&mut shared, now);
+        if let Some(metrics) = &mut self.metrics {
+            let queue_bytes = shared.engine.buffered_bytes();
+            metrics.flush(shared.engine.counters(), queue_bytes);
+        }
+        shared.engine.is_drained()
+    }
+
+    /// Lets go of a root context that a newer configuration replaced, once it holds nothing.
+    fn finish_if_drained(&mut self, now: u64, drained: bool) {
+        let Some(since) = self.replaced_at else {
+            return;
+        };
+        if drained || now.saturating_sub(since) > DRAIN_NANOS {
+            self.replaced_at = None;
+            host::done();
+        }
+    }
+
     fn export(&mut self, shared: &mut Shared, now: u64) {
         while let Some(dispatch) = shared.engine.poll_export(now) {
-            let headers: Vec<(&str, &str)> = self
-                .headers
-                .iter()
-                .map(|(name, value)| (name.as_str(), value.as_str()))
-                .collect();
+            let path = match dispatch.signal {
+                Signal::Metrics => &self.metrics_path,
+                Signal::Traces => &self.traces_path,
+            };
+            let fixed = self.headers.iter();
+            let fixed = fixed.map(|(name, value)| (name.as_str(), value.as_str()));
+            let headers = fixed.chain([(":path", path.as_str())]).collect();
             match host::dispatch(&self.cluster, headers, &dispatch.body, self.timeout) {
-                Ok(token) => {
-                    self.calls.insert(token, dispatch.id);
-                }
+                Ok(token) => self.calls.push((token, dispatch.id)),
                 Err(error) => {
                     let outcome = match error {
                         DispatchError::NoCluster => Outcome::NoCluster,
@@ -110,12 +177,11 @@ impl Root {
     }
 }
 
-/// Headers of every export request (OTLP/HTTP, binary protobuf).
+/// Headers of every export request (OTLP/HTTP, binary protobuf), `:path` left out.
 fn export_headers(policy: &Policy) -> Vec<(String, String)> {
     let export = &policy.export;
     let fixed = [
         (":method", "POST"),
-        (":path", export.path.as_str()),
         (":authority", export.authority.as_str()),
         ("content-type", "application/x-protobuf"),
         (
@@ -141,23 +207,43 @@ impl Context for Root {
         _body: usize,
         _trailers: usize,
     ) {
-        let Some(id) = self.calls.remove(&token) else {
+        let Some(index) = self.calls.iter().position(|(known, _)| *known == token) else {
             return;
         };
+        let (_, id) = self.calls.swap_remove(index);
         let number = |name| {
             let value = host::call_response_header(name)?;
             std::str::from_utf8(&value).ok()?.parse::<u64>().ok()
         };
-        let status = number(":status")
-            .and_then(|status| u16::try_from(status).ok())
-            .unwrap_or(0);
-        let outcome = Outcome::from_status(status, number("retry-after"));
+        let status = number(":status").and_then(|status| u16::try_from(status).ok());
+        let outcome = Outcome::from_status(status.unwrap_or(0), number("retry-after"));
         let now = host::now_unix_nanos();
         let Some(shared) = &self.shared else { return };
         if let Ok(mut shared) = shared.try_borrow_mut() {
             let entropy = shared.entropy.next_u64();
             shared.engine.export_outcome(id, outcome, now, entropy);
         }
+        if self.replaced_at.is_some() {
+            let drained = self.flush(now);
+            self.finish_if_drained(now, drained);
+        }
+    }
+
+    /// A newer configuration took this one's place and no request of it is left. What it still
+    /// holds goes out first; ticks and answers go on until then. (When Envoy stops, nothing is
+    /// sent any more, whatever this answers.)
+    fn on_done(&mut self) -> bool {
+        let now = host::now_unix_nanos();
+        if let Some(shared) = &self.shared
+            && let Ok(mut shared) = shared.try_borrow_mut()
+        {
+            shared.engine.close();
+        }
+        let drained = self.flush(now);
+        if !drained {
+            self.replaced_at = Some(now);
+        }
+        drained
     }
 }
 
@@ -171,31 +257,15 @@ impl RootContext for Root {
         match Policy::from_json(&bytes) {
             Ok(loaded) => {
                 for warning in &loaded.warnings {
-                    host::log(
-                        LogLevel::Warn,
-                        &format!("tracemeter: configuration: {warning}"),
-                    );
+                    let message = ["tracemeter: configuration: ", &warning.to_string()].concat();
+                    host::log(LogLevel::Warn, &message);
+                }
+                if bytes.len() <= REMEMBERED_BYTES {
+                    host::set_shared_value(&last_good_key(), &bytes);
                 }
                 self.apply(&loaded.policy, 0);
             }
-            Err(diagnostics) => {
-                let kept = if self.shared.is_some() {
-                    "the last good policy"
-                } else {
-                    "the defaults"
-                };
-                host::log(
-                    LogLevel::Error,
-                    &format!("tracemeter: configuration refused, {kept} go on: {diagnostics}"),
-                );
-                if let Some(shared) = &self.shared {
-                    if let Ok(mut shared) = shared.try_borrow_mut() {
-                        shared.engine.count(Counter::ConfigErrors, 1);
-                    }
-                } else {
-                    self.apply(&Policy::default(), 1);
-                }
-            }
+            Err(diagnostics) => self.refuse(&diagnostics.to_string()),
         }
         if self.metrics.is_none() {
             self.metrics = Some(Metrics::define());
@@ -205,21 +275,16 @@ impl RootContext for Root {
     }
 
     fn on_tick(&mut self) {
-        let Some(shared) = self.shared.clone() else {
-            return;
-        };
-        let Ok(mut shared) = shared.try_borrow_mut() else {
-            return;
-        };
         let now = host::now_unix_nanos();
-        let refused = shared.entropy.take_failures();
-        shared.engine.count(Counter::EntropyFallback, refused);
-        shared.engine.tick(now);
-        self.export(&mut shared, now);
-        if let Some(metrics) = &mut self.metrics {
-            let queue_bytes = shared.engine.buffered_bytes();
-            metrics.flush(shared.engine.counters(), queue_bytes);
+        if let Some(shared) = &self.shared
+            && let Ok(mut shared) = shared.try_borrow_mut()
+        {
+            let refused = shared.entropy.take_failures();
+            shared.engine.count(Counter::EntropyFallback, refused);
+            shared.engine.tick(now);
         }
+        let drained = self.flush(now);
+        self.finish_if_drained(now, drained);
     }
 
     fn create_http_context(&self, _context_id: u32) -> Option<Box<dyn HttpContext>> {
@@ -229,6 +294,13 @@ impl RootContext for Root {
     fn get_type(&self) -> Option<ContextType> {
         Some(ContextType::HttpContext)
     }
+}
+
+/// Under which name the last accepted configuration of this plugin is shared.
+fn last_good_key() -> String {
+    let name = host::text_property("plugin_name");
+    let root_id = host::text_property("plugin_root_id");
+    ["tracemeter.last_good/", &name, "/", &root_id].concat()
 }
 
 fn plugin_configuration(size: usize) -> Vec<u8> {

@@ -5,7 +5,9 @@ use std::rc::Rc;
 
 use filter_core::counters::Counter;
 use filter_core::headers::HeaderBlock;
-use filter_core::{Details, Direction, Edit, Protocol, RequestInput, RequestState, StreamEnd};
+use filter_core::{
+    Details, Direction, Edit, Progress, Protocol, RequestInput, RequestState, StreamEnd,
+};
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, LogLevel};
 
@@ -16,20 +18,39 @@ use crate::root::Shared;
 /// first ones of a configuration, then one in this many.
 const OVERWRITE_CHECK_EVERY: u64 = 1024;
 
+/// Up to this size Envoy's size of the request body is taken as it is. It is the announced length
+/// if there is one, so a larger one is compared with what came in.
+const TRUSTED_LENGTH_BYTES: u64 = 64 << 10;
+
+/// What the stream is at.
+enum Phase {
+    /// No headers have come.
+    Waiting,
+    /// The engine left the request alone.
+    Excluded,
+    /// The request is metered.
+    Metered(RequestState),
+    /// The end was reported.
+    Ended,
+}
+
 /// See the module documentation.
 pub(crate) struct Stream {
     shared: Option<Rc<RefCell<Shared>>>,
-    state: Option<RequestState>,
-    /// The engine left the request alone.
-    excluded: bool,
+    phase: Phase,
+    /// Bytes of the response body so far; counted in companion mode only.
+    response_bytes: u64,
+    /// Status of the response headers; read only in the upstream chain.
+    response_status: Option<u16>,
 }
 
 impl Stream {
     pub(crate) fn new(shared: Option<Rc<RefCell<Shared>>>) -> Self {
         Self {
             shared,
-            state: None,
-            excluded: false,
+            phase: Phase::Waiting,
+            response_bytes: 0,
+            response_status: None,
         }
     }
 }
@@ -37,11 +58,15 @@ impl Stream {
 /// The listener's direction (`xds/listener_direction`: 1 inbound, 2 outbound). It is not known
 /// before the first request, and both listeners may share a root context.
 fn listener_direction() -> Direction {
-    match host::integer_property(&["xds", "listener_direction"]) {
+    match host::unsigned_property("xds\0listener_direction") {
         Some(1) => Direction::Inbound,
         Some(2) => Direction::Outbound,
         _ => Direction::Auto,
     }
+}
+
+fn protocol() -> Option<Protocol> {
+    Protocol::parse(&host::property("request\0protocol")?)
 }
 
 fn apply(name: &str, edit: Edit<'_>) {
@@ -52,80 +77,80 @@ fn apply(name: &str, edit: Edit<'_>) {
     }
 }
 
+fn request_bytes() -> u64 {
+    let size = host::unsigned_property("request\0size").unwrap_or(0);
+    if size <= TRUSTED_LENGTH_BYTES {
+        return size;
+    }
+    // A client may announce what it never sends; headers and body together is what came in.
+    let arrived = host::unsigned_property("request\0total_size").unwrap_or(size);
+    size.min(arrived)
+}
+
 /// Integers of the stream's end: one host call each.
-fn stream_end(state: &RequestState) -> StreamEnd {
-    let unsigned = |path: &[&str]| host::integer_property(path).and_then(|n| u64::try_from(n).ok());
-    let http_status = unsigned(&["response", "code"]).and_then(|code| u16::try_from(code).ok());
-    let grpc = state.is_grpc();
+fn stream_end(grpc: bool) -> StreamEnd {
+    let http_status = host::unsigned_property("response\0code");
+    let grpc_status = || host::unsigned_property("response\0grpc_status");
     StreamEnd {
         now_unix_nanos: host::now_unix_nanos(),
-        http_status: http_status.filter(|code| *code != 0),
+        http_status: http_status
+            .and_then(|code| u16::try_from(code).ok())
+            .filter(|code| *code != 0),
         // For anything but gRPC Envoy maps the HTTP status to a number that means nothing.
         grpc_status: if grpc {
-            unsigned(&["response", "grpc_status"]).and_then(|code| u32::try_from(code).ok())
+            grpc_status().and_then(|code| u32::try_from(code).ok())
         } else {
             None
         },
-        response_flags: unsigned(&["response", "flags"]).unwrap_or(0),
-        request_bytes: unsigned(&["request", "size"]).unwrap_or(0),
-        response_bytes: unsigned(&["response", "size"]).unwrap_or(0),
+        response_flags: host::unsigned_property("response\0flags").unwrap_or(0),
+        request_bytes: request_bytes(),
+        response_bytes: host::unsigned_property("response\0size").unwrap_or(0),
+    }
+}
+
+/// Envoy's own tracer writes traceparent after all filters. Who loses hours to that should be told,
+/// once.
+fn check_overwritten(shared: &mut Shared, state: &RequestState) {
+    let Some(written) = state.written_traceparent() else {
+        return;
+    };
+    if !shared
+        .engine
+        .should_check_overwriting(OVERWRITE_CHECK_EVERY)
+    {
+        return;
+    }
+    let Some(left) = host::request_header("traceparent") else {
+        return;
+    };
+    if left == written {
+        return;
+    }
+    shared.engine.count(Counter::ContextOverwritten, 1);
+    if !std::mem::replace(&mut shared.warned_of_overwriting, true) {
+        host::log(
+            LogLevel::Warn,
+            "tracemeter: another tracer overwrites traceparent after this filter: switch Envoy's \
+             tracing off, set `no_context_propagation` (Istio: `disableContextPropagation`), or \
+             use `propagation.mode: companion`",
+        );
     }
 }
 
 impl Stream {
-    /// Envoy's own tracer writes traceparent after all filters. Who loses hours to that should be
-    /// told, once.
-    fn check_overwritten(shared: &mut Shared, state: &RequestState) {
-        let Some(written) = state.written_traceparent() else {
-            return;
-        };
-        if !shared
-            .engine
-            .should_check_overwriting(OVERWRITE_CHECK_EVERY)
-        {
-            return;
-        }
-        let Some(left) = host::request_header("traceparent") else {
-            return;
-        };
-        if left == written {
-            return;
-        }
-        shared.engine.count(Counter::ContextOverwritten, 1);
-        if !std::mem::replace(&mut shared.warned_of_overwriting, true) {
-            host::log(
-                LogLevel::Warn,
-                "tracemeter: another tracer overwrites traceparent after this filter: switch \
-                 Envoy's tracing off, set `no_context_propagation` (Istio: \
-                 `disableContextPropagation`), or use `propagation.mode: companion`",
-            );
-        }
-    }
-}
-
-impl Context for Stream {}
-
-impl HttpContext for Stream {
-    fn on_http_request_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
-        let Some(shared) = &self.shared else {
-            return Action::Continue;
-        };
-        let Ok(mut shared) = shared.try_borrow_mut() else {
-            return Action::Continue;
-        };
+    fn begin(&mut self, shared: &mut Shared) {
         let Shared {
             engine, entropy, ..
-        } = &mut *shared;
-        let block = HeaderBlock::encode(&host::request_headers());
-        let direction = if engine.needs_listener_direction() {
-            listener_direction()
-        } else {
-            Direction::Auto
-        };
+        } = shared;
+        let block = host::request_headers();
         let input = RequestInput {
             headers: HeaderBlock::new(&block),
             now_unix_nanos: host::now_unix_nanos(),
-            direction,
+            direction: if engine.needs_listener_direction() {
+                listener_direction()
+            } else {
+                Direction::Auto
+            },
             protocol: if engine.needs_protocol() {
                 protocol()
             } else {
@@ -133,8 +158,8 @@ impl HttpContext for Stream {
             },
         };
         let Some(state) = engine.request(&input, entropy) else {
-            self.excluded = true;
-            return Action::Continue;
+            self.phase = Phase::Excluded;
+            return;
         };
         let edits = engine.edits(&state);
         if let Some(traceparent) = &edits.traceparent {
@@ -147,39 +172,116 @@ impl HttpContext for Stream {
                 host::set_filter_state(name, &value);
             }
         }
-        self.state = Some(state);
+        self.phase = Phase::Metered(state);
+    }
+
+    /// Reports the end, once. In the upstream chain (no `on_log` there) the status of a try that is
+    /// retried is known only from its response headers.
+    fn end(&mut self, shared: &mut Shared, in_log: bool) {
+        match std::mem::replace(&mut self.phase, Phase::Ended) {
+            Phase::Metered(state) => {
+                let mut end = stream_end(state.is_grpc());
+                if in_log {
+                    check_overwritten(shared, &state);
+                } else {
+                    shared.upstream_chain = true;
+                    end.http_status = end.http_status.or(self.response_status);
+                }
+                shared.engine.end(state, &end, || Details {
+                    protocol: protocol(),
+                });
+            }
+            Phase::Excluded => shared.engine.end_excluded(),
+            // A malformed request ends without having begun: it is counted all the same.
+            Phase::Waiting if in_log => {
+                let end = stream_end(false);
+                shared.engine.end_malformed(listener_direction(), &end);
+            }
+            Phase::Waiting | Phase::Ended => {}
+        }
+    }
+
+    /// Runs `action` with what the root context shares, unless there is none.
+    fn with_shared(&mut self, action: impl FnOnce(&mut Self, &mut Shared)) {
+        let Some(shared) = self.shared.clone() else {
+            return;
+        };
+        if let Ok(mut shared) = shared.try_borrow_mut() {
+            action(self, &mut shared);
+        }
+    }
+
+    /// The last byte of the response: the final cost is put where Envoy's own span finds it.
+    fn response_ended(&mut self) {
+        self.with_shared(|stream, shared| {
+            let Phase::Metered(state) = &stream.phase else {
+                return;
+            };
+            let progress = Progress {
+                now_unix_nanos: host::now_unix_nanos(),
+                request_bytes: request_bytes(),
+                response_bytes: stream.response_bytes,
+            };
+            let (name, value) = shared.engine.filter_state_at_end(state, &progress);
+            host::set_filter_state(name, &value);
+        });
+    }
+
+    fn is_companion(&self) -> bool {
+        matches!(&self.phase, Phase::Metered(state) if state.is_companion())
+    }
+}
+
+impl Context for Stream {
+    /// As an upstream HTTP filter the module gets no `on_log`: each try ends here. The header maps
+    /// are gone by now, so nothing but properties may be asked for.
+    fn on_done(&mut self) -> bool {
+        self.with_shared(|stream, shared| stream.end(shared, false));
+        true
+    }
+}
+
+impl HttpContext for Stream {
+    fn on_http_request_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
+        self.with_shared(Self::begin);
         Action::Continue
     }
 
-    fn on_http_response_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
-        if let Some((name, value)) = self.state.as_ref().and_then(RequestState::explanation) {
+    fn on_http_response_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
+        if let Phase::Metered(state) = &self.phase
+            && let Some((name, value)) = state.explanation()
+        {
             host::set_response_header(name, value.as_bytes());
+        }
+        self.with_shared(|stream, shared| {
+            if shared.upstream_chain {
+                stream.response_status = host::response_status();
+            }
+        });
+        if end_of_stream && self.is_companion() {
+            self.response_ended();
+        }
+        Action::Continue
+    }
+
+    fn on_http_response_body(&mut self, size: usize, end_of_stream: bool) -> Action {
+        if self.is_companion() {
+            self.response_bytes = self.response_bytes.saturating_add(size as u64);
+            if end_of_stream {
+                self.response_ended();
+            }
+        }
+        Action::Continue
+    }
+
+    fn on_http_response_trailers(&mut self, _count: usize) -> Action {
+        if self.is_companion() {
+            self.response_ended();
         }
         Action::Continue
     }
 
     fn on_log(&mut self) {
-        let Some(shared) = &self.shared else { return };
-        let Ok(mut shared) = shared.try_borrow_mut() else {
-            return;
-        };
-        // A malformed request ends here without having begun: it is counted all the same.
-        let Some(state) = self.state.take() else {
-            if self.excluded {
-                shared.engine.end_excluded();
-            } else {
-                shared.engine.end_malformed();
-            }
-            return;
-        };
-        Self::check_overwritten(&mut shared, &state);
-        let end = stream_end(&state);
-        shared.engine.end(state, &end, || Details {
-            protocol: protocol(),
-        });
+        self.with_shared(|stream, shared| stream.end(shared, true));
     }
-}
-
-fn protocol() -> Option<Protocol> {
-    Protocol::parse(&host::property(&["request", "protocol"])?)
 }

@@ -1,10 +1,15 @@
 //! The end of a request: final cost, end-of-stream rules, the span.
 
 use mesh_config::money::NanoUsd;
+use mesh_config::policy::Direction;
+use mesh_config::rule::Attribute;
 use mesh_config::sampling::{Reason, Threshold, Verdict};
 
 use super::Engine;
 use crate::counters::Counter;
+use crate::headers::host_of;
+use crate::ledger::{Amounts, Key, StatusClass};
+use crate::route::OTHER;
 use crate::span::{self, Finished};
 use crate::state::{Details, RequestState, StreamEnd};
 use crate::view::{EndView, View};
@@ -40,16 +45,17 @@ impl Engine {
         if error {
             self.counters.bump(Counter::Errors);
         }
-        // In companion mode the span is Envoy's, and so is the decision to keep it.
-        if !state.owns_context {
-            return;
-        }
         let ending = Ending {
             end,
             duration_nanos: end.now_unix_nanos.saturating_sub(state.start_unix_nanos),
             error,
             cost: self.own_cost(&state, end.now_unix_nanos, end.body_bytes()),
         };
+        self.count_ended(&state, &ending);
+        // In companion mode the span is Envoy's, and so is the decision to keep it.
+        if !state.owns_context {
+            return;
+        }
         if let Some(kept) = self.kept(&state, &ending) {
             let protocol = details().protocol;
             state.facts.protocol = state.facts.protocol.or(protocol);
@@ -63,9 +69,59 @@ impl Engine {
     }
 
     /// Ends a stream whose headers never came: the request was malformed.
-    pub fn end_malformed(&mut self) {
+    pub fn end_malformed(&mut self, listener: Direction, end: &StreamEnd) {
         self.counters.bump(Counter::Ended);
         self.counters.bump(Counter::Malformed);
+        let errors = &self.settings.policy.sampling.error_classes;
+        let error = errors.is_error(end.http_status, None, end.reset());
+        let key = Key {
+            direction: self.direction(listener),
+            peer: b"",
+            route: b"",
+            status: StatusClass::of(end.http_status, None, end.reset()),
+            tag: self.settings.default_tag(),
+            charged: false,
+            tenant: b"",
+        };
+        let amounts = Amounts {
+            error,
+            ..Amounts::default()
+        };
+        self.outlet.count(&key, &amounts);
+    }
+
+    /// Counts an ended request in the ledger, whatever sampling decides.
+    fn count_ended(&mut self, state: &RequestState, ending: &Ending<'_>) {
+        let end = ending.end;
+        let key = Key {
+            direction: state.direction,
+            peer: match state.direction {
+                Direction::Outbound => host_of(state.facts.authority()),
+                Direction::Auto | Direction::Inbound | Direction::Gateway => b"",
+            },
+            route: state.facts.route(),
+            status: StatusClass::of(end.http_status, end.grpc_status, end.reset()),
+            tag: state.labels.tag,
+            charged: state.charged,
+            tenant: self.tenant(state),
+        };
+        let amounts = Amounts {
+            error: ending.error,
+            cost: ending.cost,
+            request_bytes: end.request_bytes,
+            response_bytes: end.response_bytes,
+            duration_nanos: ending.duration_nanos,
+        };
+        self.outlet.count(&key, &amounts);
+    }
+
+    fn tenant<'s>(&mut self, state: &'s RequestState) -> &'s [u8] {
+        let kept = self.settings.kept_index(&Attribute::Tenant);
+        let name = kept.and_then(|index| state.facts.kept(index));
+        match name {
+            Some(name) if !name.is_empty() && !self.tenants.admits(name) => OTHER,
+            name => name.unwrap_or_default(),
+        }
     }
 
     /// This hop's exclusive cost; zero where the other side of the call charges.
@@ -164,7 +220,7 @@ impl Engine {
                 .retention_days
                 .of(state.labels.tag),
         };
-        self.exporter.record(now, &mut self.counters, |out| {
+        self.outlet.exporter.record(now, &mut self.counters, |out| {
             span::encode(out, state, &finished);
         });
     }

@@ -59,6 +59,17 @@ impl Flush {
         }
     }
 
+    /// Whether counts are sent at all.
+    #[must_use]
+    pub fn is_enabled(&self) -> bool {
+        self.settings.enabled
+    }
+
+    /// Nothing more will be counted: what is there goes out without waiting for its time.
+    pub(crate) fn close(&mut self) {
+        self.settings.interval_nanos = 0;
+    }
+
     /// Whether a delta waits for its acknowledgement.
     #[must_use]
     pub fn is_pending(&self) -> bool {

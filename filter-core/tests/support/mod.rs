@@ -9,12 +9,13 @@
     reason = "test code; each test binary uses a part"
 )]
 
+pub(crate) mod hostile;
 pub(crate) mod spans;
 
 use std::collections::BTreeMap;
 
 use filter_core::counters::Metric;
-use filter_core::export::Outcome;
+use filter_core::export::{Outcome, Signal};
 use filter_core::headers::HeaderBlock;
 use filter_core::identity::Node;
 use filter_core::{
@@ -96,6 +97,8 @@ pub(crate) struct Bench {
     pub(crate) now: u64,
     pub(crate) direction: Direction,
     pub(crate) protocol: Option<Protocol>,
+    /// Acknowledged deltas of the ledger.
+    pub(crate) deltas: Vec<Vec<u8>>,
     counted: BTreeMap<String, u64>,
 }
 
@@ -135,6 +138,7 @@ impl Bench {
             now: START,
             direction,
             protocol: None,
+            deltas: Vec::new(),
             counted: BTreeMap::new(),
         }
     }
@@ -202,12 +206,18 @@ impl Bench {
         self.answer(left, status);
     }
 
-    /// All batches that the exporter gives out after the linger time, acknowledged.
+    /// All batches that the exporter gives out after the linger time, acknowledged. Counts that
+    /// are due go along.
     pub(crate) fn batches(&mut self) -> Vec<ExportTraceServiceRequest> {
         self.now += 2 * SECOND;
         let mut batches = Vec::new();
         while let Some(dispatch) = self.engine.poll_export(self.now) {
-            batches.push(ExportTraceServiceRequest::decode(&dispatch.body[..]).unwrap());
+            match dispatch.signal {
+                Signal::Traces => {
+                    batches.push(ExportTraceServiceRequest::decode(&dispatch.body[..]).unwrap());
+                }
+                Signal::Metrics => self.deltas.push(dispatch.body),
+            }
             self.engine
                 .export_outcome(dispatch.id, Outcome::Accepted, self.now, 0);
         }
