@@ -34,6 +34,8 @@ pub(crate) enum Shape {
     Size,
     /// A string.
     Text,
+    /// A string that must not be shown.
+    Secret,
     /// A condition of the rule language.
     Condition,
     /// An alert query.

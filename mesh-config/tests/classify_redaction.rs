@@ -153,6 +153,6 @@ fn the_defaults_of_the_policy_are_the_defaults_of_the_classifier() {
     );
     policy.classification.redaction.mode = mesh_config::policy::RedactionMode::Hash;
     assert!(Classifier::from_policy(&policy.classification).is_err());
-    policy.classification.redaction.hash_key = "0123456789abcdef".to_owned();
+    policy.classification.redaction.hash_key = mesh_config::Secret::new("0123456789abcdef");
     assert!(Classifier::from_policy(&policy.classification).is_ok());
 }

@@ -316,6 +316,41 @@ fn diff_sees_options_that_were_set_to_another_sections_default() {
 }
 
 #[test]
+fn diff_tells_secrets_apart_without_showing_them() {
+    let folder = std::env::temp_dir().join(format!("mesh-config-secret-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let write = |name: &str, key: &str| {
+        let path = folder.join(name);
+        let text = format!(
+            "classification: {{redaction: {{mode: hash, hash_key: {key}}}}}\nexport: {{headers: {{authorization: {key}}}}}"
+        );
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let output = run(&[
+        "diff",
+        &write("a", "first-secret-value"),
+        &write("b", "other-secret-value"),
+    ]);
+    let text = out(&output);
+    assert!(
+        text.contains("classification.redaction.hash_key: (secret "),
+        "{text}"
+    );
+    assert!(
+        text.contains("export.headers.authorization: (secret "),
+        "{text}"
+    );
+    assert!(!text.contains("value"), "{text}");
+    let policy =
+        mesh_config::Policy::from_yaml("export: {headers: {authorization: hidden-thing}}", "");
+    let policy = policy.unwrap().policy;
+    assert!(!format!("{policy:?}").contains("hidden-thing"));
+    assert!(policy.to_filter_json().contains("hidden-thing"));
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
 fn rendered_json_loads_as_the_same_policy() {
     let json = out(&run(&["render", "json", "--policy", SAMPLE]));
     let sample = mesh_config::Policy::from_yaml(include_str!("../samples/tracemeter.yaml"), "");

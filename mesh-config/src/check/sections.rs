@@ -16,6 +16,10 @@ pub(super) fn check(policy: &Policy, checker: &mut Checker<'_>) {
     cost(policy, checker);
     attributes(policy, checker);
     classification(policy, checker);
+    #[cfg(feature = "yaml")]
+    if !checker.context.has_errors() {
+        classifier(policy, checker);
+    }
     propagation(policy, checker);
     export(policy, checker);
     debug(policy, checker);
@@ -87,9 +91,18 @@ fn attributes(policy: &Policy, checker: &mut Checker<'_>) {
 fn classification(policy: &Policy, checker: &mut Checker<'_>) {
     let redaction = &policy.classification.redaction;
     let hashes = redaction.mode == RedactionMode::Hash || policy.attributes.tenant.hash;
-    if hashes && redaction.hash_key.len() < MIN_HASH_KEY {
+    if hashes && redaction.hash_key.expose().len() < MIN_HASH_KEY {
         let message = format!("key for hashes has fewer than {MIN_HASH_KEY} characters");
         checker.error("classification.redaction.hash_key", message, "");
+    }
+}
+
+/// What the classifier itself refuses, such as patterns that are too long. Only where policies are
+/// written: the filter would have to carry the detectors for it.
+#[cfg(feature = "yaml")]
+fn classifier(policy: &Policy, checker: &mut Checker<'_>) {
+    if let Err(error) = crate::classify::Classifier::from_policy(&policy.classification) {
+        checker.error("classification", error.to_string(), "");
     }
 }
 
@@ -143,7 +156,11 @@ fn export(policy: &Policy, checker: &mut Checker<'_>) {
             );
             checker.error("export.headers", message, "");
         }
-        if value.bytes().any(|byte| !(b' '..0x7f).contains(&byte)) {
+        if value
+            .expose()
+            .bytes()
+            .any(|byte| !(b' '..0x7f).contains(&byte))
+        {
             let message = format!(
                 "value of header `{}` is not visible ASCII",
                 name.escape_debug()

@@ -25,7 +25,7 @@ impl From<&Classification> for ClassifierInputs {
                 policy::RedactionMode::Off => RedactionMode::Off,
             },
             redact_from: section.redaction.from,
-            hash_key: section.redaction.hash_key.clone(),
+            hash_key: section.redaction.hash_key.expose().to_owned(),
         }
     }
 }

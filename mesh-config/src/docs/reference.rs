@@ -113,6 +113,7 @@ fn describe(shape: &Shape, bounds: Option<(u64, u64)>) -> String {
         Shape::Duration => "duration",
         Shape::Size => "size",
         Shape::Text => "string",
+        Shape::Secret => "string, secret",
         Shape::Condition => "condition",
         Shape::AlertQuery => "alert query",
         Shape::Choice(_) => "word",

@@ -141,7 +141,7 @@ fn of(shape: &Shape, bounds: Option<(u64, u64)>) -> Node {
             pattern("^[0-9]+(\\.[0-9]+)?(B|KiB|MiB|GiB|KB|MB|GB)?$"),
             number("integer"),
         ]),
-        Shape::Text => object(vec![pair("type", types(&["string", "number"]))]),
+        Shape::Text | Shape::Secret => object(vec![pair("type", types(&["string", "number"]))]),
         Shape::Condition | Shape::AlertQuery => object(vec![
             pair("type", text_node("string")),
             pair("minLength", plain_node("1")),

@@ -1,8 +1,8 @@
 //! Section `classification`: data classes, detectors, redaction.
 
-use crate::DataTag;
 use crate::choice::choice;
 use crate::section::section;
+use crate::{DataTag, Secret};
 
 section! {
     /// Data classes, how they are detected and how long they may be kept.
@@ -90,6 +90,6 @@ section! {
         /// The least strict class that is treated.
         from: DataTag = DataTag::Sensitive;
         /// Key for `hash`; required by it, at least 16 characters.
-        hash_key: String = String::new();
+        hash_key: Secret = Secret::default();
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::Secret;
 use crate::decode::Table;
 use crate::section::section;
 use crate::units::ByteSize;
@@ -38,6 +39,6 @@ section! {
         /// ones are counted together as `other`.
         ledger_keys: u32 = 2000, in 10..=100000;
         /// Further headers of every export request, such as an authorization of the collector.
-        headers: Table<String> = Table::default();
+        headers: Table<Secret> = Table::default();
     }
 }
