@@ -1,11 +1,8 @@
 #!/usr/bin/env bash
-# Runs every benchmark of bench/; each prints ratios against a named baseline of the same run.
+# Runs the benchmarks of bench/ (all, or those named); each prints ratios against a named baseline
+# of the same run.
 set -euo pipefail
 . "$(dirname "$0")/environment.sh"
 cd "$ROOT"
-cargo build --locked --release -p bench
-for source in bench/src/bin/*.rs; do
-  name=$(basename "$source" .rs)
-  say "$name"
-  "target/release/$name"
-done
+if [ $# -eq 0 ]; then exec cargo bench --locked -p bench; fi
+for name in "$@"; do cargo bench --locked -p bench --bench "$name"; done

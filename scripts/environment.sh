@@ -12,6 +12,8 @@ ENVOY=$ENVOY_VENV/bin/envoy
 # `rustup` or `debian`: which toolchain compiles the filter (found out once by setup.sh).
 WASM_TOOLCHAIN_FILE=$CACHE/wasm-toolchain
 WASM_TARGET=wasm32-wasip1
+# What the parser's own tests run on.
+WASM_TEST_TARGET=wasm32-unknown-unknown
 
 # Compiled dependencies outlive the clone: cargo tells them apart by version, features and profile.
 export CARGO_BUILD_BUILD_DIR=${CARGO_BUILD_BUILD_DIR:-$CACHE/build}

@@ -32,31 +32,34 @@ debian_toolchain_works() {
     [ -d /usr/lib/wasm32-wasi ] && [ -d "$(/usr/bin/rustc --print sysroot)/lib/rustlib/src/rust/library/std" ]
 }
 
-rustup_target_works() {
+rustup_has_targets() {
+  local installed target
+  installed=$(rustup target list --installed 2>/dev/null) || return 1
+  for target in $WASM_TARGET $WASM_TEST_TARGET; do grep -qx "$target" <<<"$installed" || return 1; done
+}
+
+rustup_can_add_targets() {
   command -v rustup >/dev/null || return 1
-  rustup target list --installed 2>/dev/null | grep -qx "$WASM_TARGET" && return 0
-  say "adding the $WASM_TARGET target with rustup"
-  timeout 90 rustup target add "$WASM_TARGET" >"$CACHE/rustup.log" 2>&1 &&
-    rustup target list --installed | grep -qx "$WASM_TARGET"
+  rustup_has_targets && return 0
+  say "adding the targets $WASM_TARGET and $WASM_TEST_TARGET with rustup"
+  timeout 120 rustup target add "$WASM_TARGET" "$WASM_TEST_TARGET" >"$CACHE/rustup.log" 2>&1 && rustup_has_targets
 }
 
 choose_wasm_toolchain() {
   case "$(cat "$WASM_TOOLCHAIN_FILE" 2>/dev/null)" in
-  rustup) rustup target list --installed 2>/dev/null | grep -qx "$WASM_TARGET" && return 0 ;;
+  rustup) rustup_has_targets && return 0 ;;
   debian) debian_toolchain_works && return 0 ;;
   esac
-  if debian_toolchain_works && ! rustup target list --installed 2>/dev/null | grep -qx "$WASM_TARGET"; then
-    echo debian >"$WASM_TOOLCHAIN_FILE"
-    return 0
-  fi
-  if rustup_target_works; then
+  if rustup_can_add_targets; then
     echo rustup >"$WASM_TOOLCHAIN_FILE"
     return 0
   fi
-  say "rustup cannot fetch $WASM_TARGET here: installing Debian's Rust and the source of its standard library"
-  apt_install rustc-web cargo-web rust-web-src lld-19 wasi-libc || true
+  if ! debian_toolchain_works; then
+    say "rustup cannot fetch $WASM_TARGET here: installing Debian's Rust and the source of its standard library"
+    apt_install rustc-web cargo-web rust-web-src lld-19 wasi-libc || true
+  fi
   debian_toolchain_works ||
-    fail "no toolchain for $WASM_TARGET: run \`rustup target add $WASM_TARGET\`, or install Debian's rustc-web cargo-web rust-web-src lld-19 wasi-libc (log: $CACHE/apt.log)"
+    fail "no toolchain for $WASM_TARGET: run \`rustup target add $WASM_TARGET $WASM_TEST_TARGET\`, or install Debian's rustc-web cargo-web rust-web-src lld-19 wasi-libc (log: $CACHE/apt.log)"
   echo debian >"$WASM_TOOLCHAIN_FILE"
 }
 
@@ -73,6 +76,13 @@ get_envoy() {
   touch "$stamp"
 }
 
+get_node() {
+  command -v node >/dev/null && return 0
+  say "installing Node for the tests inside WebAssembly"
+  apt_install nodejs || fail "node is missing: install Node 18 or newer"
+}
+
 need_tools
+get_node
 choose_wasm_toolchain
 get_envoy

@@ -159,7 +159,6 @@ fn every_dependency_has_a_licence_that_deny_toml_allows() {
         platform,
         "--prefix",
         "none",
-        "--no-dedupe",
         "--format",
         "{p}|{l}",
     ]);
