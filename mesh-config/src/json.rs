@@ -6,7 +6,9 @@
 
 use std::cell::Cell;
 
-use crate::node::{Entry, MAX_BYTES, MAX_DEPTH, MAX_NODES, Mark, Node, SyntaxError, Value};
+use crate::node::{
+    Entry, MAX_BYTES, MAX_DEPTH, MAX_KEYS, MAX_NODES, Mark, Node, SyntaxError, Value,
+};
 
 /// Reads one JSON document.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Node, SyntaxError> {
@@ -270,6 +272,9 @@ impl<'a> Reader<'a> {
                 return Err(self.unexpected("a key in double quotes"));
             }
             let key: Box<str> = self.string()?.into();
+            if entries.len() >= MAX_KEYS {
+                return Err(self.error(format!("mapping has more than {MAX_KEYS} keys")));
+            }
             if entries.iter().any(|entry| entry.key == key) {
                 return Err(SyntaxError {
                     mark,

@@ -45,6 +45,7 @@ pub mod money;
 pub mod node;
 pub mod policy;
 pub mod price;
+mod protobuf_struct;
 pub mod rule;
 pub mod sampling;
 mod secret;

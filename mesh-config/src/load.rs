@@ -7,6 +7,7 @@
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::node::{Entry, Mark, Node, SyntaxError, Value};
 use crate::policy::Policy;
+use crate::protobuf_struct;
 use crate::setting::{Context, Setting};
 
 /// A policy that was accepted, with what is worth a second look.
@@ -20,10 +21,14 @@ pub struct Loaded {
 
 impl Policy {
     /// Reads the JSON form, which the filter gets as its plugin configuration. No bytes at all
-    /// mean every default, which is what Istio sends for an empty `pluginConfig`.
+    /// mean every default, which is what Istio sends for an empty `pluginConfig`. A protobuf Struct
+    /// is accepted as well: Envoy passes one on as its bytes.
     pub fn from_json(bytes: &[u8]) -> Result<Loaded, Diagnostics> {
         if bytes.trim_ascii().is_empty() {
             return load(Ok(Node::default()), "");
+        }
+        if protobuf_struct::looks_like(bytes) {
+            return load(protobuf_struct::parse(bytes), "");
         }
         load(crate::json::parse(bytes), "")
     }

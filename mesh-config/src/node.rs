@@ -11,6 +11,9 @@ pub const MAX_NODES: usize = 100_000;
 /// Values are nested at most this deep; the policy itself needs six levels.
 pub const MAX_DEPTH: usize = 32;
 
+/// A mapping has at most this many keys: each new one is compared with all before it.
+pub const MAX_KEYS: usize = 10_000;
+
 /// A place in a document; both numbers count from 1, and 0 means unknown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Mark {

@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
 
-use crate::node::{Entry, MAX_BYTES, MAX_DEPTH, MAX_NODES, Mark, Node, SyntaxError, Value};
+use crate::node::{
+    Entry, MAX_BYTES, MAX_DEPTH, MAX_KEYS, MAX_NODES, Mark, Node, SyntaxError, Value,
+};
 
 /// Reads one YAML document; an empty one is nothing.
 pub(crate) fn parse(text: &str) -> Result<Node, SyntaxError> {
@@ -194,6 +196,9 @@ fn as_key(node: &Node, entries: &[Entry]) -> Result<(Box<str>, Mark), SyntaxErro
             node.mark,
             "merge key `<<` is not supported: repeat the values",
         );
+    }
+    if entries.len() >= MAX_KEYS {
+        return fail(node.mark, format!("mapping has more than {MAX_KEYS} keys"));
     }
     if entries.iter().any(|entry| &*entry.key == text) {
         return fail(node.mark, format!("key `{text}` appears twice"));

@@ -108,9 +108,23 @@ fn documents_have_limits() {
     assert!(message(&"[".repeat(100_000)).contains("levels deep"));
     assert!(message(&format!("[{}0]", "0,".repeat(150_000))).contains("more than 100000 values"));
     assert!(message(&format!("\"{}\"", "a".repeat(1 << 20))).contains("longer than 1048576 bytes"));
+    let keys: String = (0..10_001).map(|key| format!("k{key}: 0\n")).collect();
+    let json = format!(
+        "{{{}}}",
+        keys.trim_end()
+            .replace('k', "\"k")
+            .replace(':', "\":")
+            .replace('\n', ",")
+    );
+    assert!(
+        message(&json).contains("more than 10000 keys"),
+        "{}",
+        message(&json)
+    );
     let yaml = |text: &str| Policy::from_yaml(text, "").unwrap_err().to_string();
     let nested = yaml(&format!("{}{}", "[".repeat(40), "]".repeat(40)));
     assert!(nested.contains("levels deep"), "{nested}");
+    assert!(yaml(&keys).contains("more than 10000 keys"));
     // Deeper still the YAML scanner gives up by itself.
     assert!(yaml(&"[".repeat(100_000)).contains("recursion limit"));
     assert!(yaml(&format!("# {}", "a".repeat(1 << 20))).contains("longer than 1048576 bytes"));

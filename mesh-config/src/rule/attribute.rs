@@ -104,6 +104,9 @@ macro_rules! attributes {
             }, )+
         ];
 
+        /// Every fixed name and alias, without the reference texts: the filter needs only these.
+        pub(super) const NAMES: &[&str] = &[$( $name, $($($alias,)+)? )+];
+
         impl Attribute {
             fn fixed(name: &str) -> Option<Self> {
                 match name {

@@ -3,10 +3,10 @@
 use std::ops::Range;
 
 use super::ast::{Check, Tree};
-use super::attribute::Kind;
+use super::attribute::{Kind, NAMES};
 use super::lexer::{Sign, Token, lex};
 use super::operand::Operand;
-use super::{Attribute, KNOWN, MAX_DEPTH, MAX_TESTS, RuleError};
+use super::{Attribute, MAX_DEPTH, MAX_TESTS, RuleError};
 use crate::DataTag;
 use crate::money::NanoUsd;
 use crate::setting::{nearest, shorten};
@@ -343,13 +343,8 @@ fn misfit(attribute: &Attribute, sign: Sign, operand: &Operand) -> Option<String
 }
 
 fn unknown_attribute(name: &str) -> String {
-    let names: Vec<&str> = KNOWN
-        .iter()
-        .flat_map(|known| known.aliases.iter().chain([&known.name]))
-        .copied()
-        .collect();
     let shown = shorten(name);
-    match nearest(name, &names) {
+    match nearest(name, NAMES) {
         Some(near) => format!("unknown attribute `{shown}`, did you mean `{near}`?"),
         None => format!(
             "unknown attribute `{shown}`; an attribute of the application's spans is written \
