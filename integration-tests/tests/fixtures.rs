@@ -28,7 +28,7 @@ async fn an_application_answers_in_all_protocols_through_a_plain_envoy() {
     let mut envoy = Envoy::start("plain", &plain::without_filter(app.address()), 1)
         .await
         .unwrap();
-    let client = Client::new(envoy.listener("inbound").unwrap());
+    let client = Client::new(envoy.listener("inbound-0").unwrap());
     for protocol in Protocol::ALL {
         let headers = HeaderLines::from([
             ("tracestate", "a=1"),
@@ -99,7 +99,7 @@ async fn raw_bytes_and_pipelined_requests_reach_the_application() {
     let envoy = Envoy::start("raw", &plain::without_filter(app.address()), 1)
         .await
         .unwrap();
-    let mut connection = RawConnection::open(envoy.listener("inbound").unwrap())
+    let mut connection = RawConnection::open(envoy.listener("inbound-0").unwrap())
         .await
         .unwrap();
     let request = raw::get("host", "/", &HeaderLines::new().with("baggage", b"k=\xff"));

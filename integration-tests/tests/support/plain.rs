@@ -1,20 +1,32 @@
-//! A small Envoy configuration written by hand: one listener called `inbound` that forwards
-//! everything to one address, in the protocol it was called with.
+//! A small Envoy configuration written by hand: listeners called `inbound-0`, `inbound-1`, .. that
+//! forward everything to one address, in the protocol they were called with.
 //!
 //! For what `mesh-config render` will not produce on purpose: a proxy without the filter, or one
 //! whose plugin configuration is broken.
 
 use std::net::SocketAddr;
 
-/// The configuration without any filter of ours.
+/// One listener without any filter of ours.
 pub(crate) fn without_filter(upstream: SocketAddr) -> String {
-    with_filters(upstream, "")
+    configuration(upstream, &listener(0, ""))
 }
 
-/// The configuration with the module and exactly this text as its plugin configuration.
-pub(crate) fn with_plugin_configuration(upstream: SocketAddr, module: &str, text: &str) -> String {
-    let escaped = serde_json::Value::from(text).to_string();
-    let filter = format!(
+/// A listener for each text, with the module and exactly this text as its plugin configuration.
+/// All of them share one VM, as the listeners of a sidecar do.
+pub(crate) fn with_plugin_configurations(
+    upstream: SocketAddr,
+    module: &str,
+    texts: &[&str],
+) -> String {
+    let listeners = texts.iter().enumerate().map(|(number, text)| {
+        let escaped = serde_json::Value::from(*text).to_string();
+        listener(number, &wasm(module, &escaped))
+    });
+    configuration(upstream, &listeners.collect::<String>())
+}
+
+fn wasm(module: &str, escaped: &str) -> String {
+    format!(
         r#"          - name: envoy.filters.http.wasm
             typed_config:
               "@type": type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm
@@ -28,18 +40,12 @@ pub(crate) fn with_plugin_configuration(upstream: SocketAddr, module: &str, text
                   "@type": type.googleapis.com/google.protobuf.StringValue
                   value: {escaped}
 "#
-    );
-    with_filters(upstream, &filter)
+    )
 }
 
-fn with_filters(upstream: SocketAddr, filters: &str) -> String {
-    let (host, port) = (upstream.ip(), upstream.port());
+fn listener(number: usize, filters: &str) -> String {
     format!(
-        r#"
-admin: {{ address: {{ socket_address: {{ address: 127.0.0.1, port_value: 0 }} }} }}
-static_resources:
-  listeners:
-  - name: inbound
+        r#"  - name: inbound-{number}
     traffic_direction: INBOUND
     address: {{ socket_address: {{ address: 127.0.0.1, port_value: 0 }} }}
     filter_chains:
@@ -58,7 +64,18 @@ static_resources:
 {filters}          - name: envoy.filters.http.router
             typed_config:
               "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router
-  clusters:
+"#
+    )
+}
+
+fn configuration(upstream: SocketAddr, listeners: &str) -> String {
+    let (host, port) = (upstream.ip(), upstream.port());
+    format!(
+        r#"
+admin: {{ address: {{ socket_address: {{ address: 127.0.0.1, port_value: 0 }} }} }}
+static_resources:
+  listeners:
+{listeners}  clusters:
   - name: app
     type: STATIC
     typed_extension_protocol_options:
