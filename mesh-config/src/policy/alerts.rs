@@ -120,7 +120,7 @@ impl Comparison {
     }
 }
 
-/// What an alert counts, see [`AlertQuery::GRAMMAR`].
+/// What an alert counts. The reference page has the grammar.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum AlertQuery {
     /// Spans that name a parent which has not arrived.
