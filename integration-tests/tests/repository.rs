@@ -154,7 +154,7 @@ fn every_dependency_has_a_licence_that_deny_toml_allows() {
         "--workspace",
         "--all-features",
         "--edges",
-        "all",
+        "normal,build,dev",
         "--target",
         platform,
         "--prefix",
@@ -165,7 +165,8 @@ fn every_dependency_has_a_licence_that_deny_toml_allows() {
     let packages: BTreeSet<String> = String::from_utf8(tree)
         .unwrap()
         .lines()
-        .map(str::to_owned)
+        .filter(|line| !line.is_empty())
+        .map(|line| line.trim_end_matches(" (*)").to_owned())
         .collect();
     assert!(packages.len() > 50, "the tree lists every dependency");
     let refused: Vec<&String> = packages
