@@ -9,3 +9,7 @@ cargo run --locked -q -p mesh-config -- docs >docs/config-reference.md.new
 mv docs/config-reference.md.new docs/config-reference.md
 cargo run --locked -q -p mesh-config -- schema >docs/tracemeter.schema.json.new
 mv docs/tracemeter.schema.json.new docs/tracemeter.schema.json
+for manifest in istio/*.yaml; do
+  scripts/istio.sh target/debug/mesh-config "$(basename "$manifest")" >"$manifest.new"
+  mv "$manifest.new" "$manifest"
+done
