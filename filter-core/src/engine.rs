@@ -75,8 +75,10 @@ pub struct Engine {
     low_volume: PerMinute,
     client_errors: PerMinute,
     outlet: Outlet,
-    /// Those of earlier policies that still hold something.
+    /// Those of earlier policies that still hold something, the oldest first.
     draining: Vec<Outlet>,
+    /// How many were taken over: their numbers tell their requests apart.
+    outlets: u64,
     counters: Counters,
     overwrite_checks: u64,
 }
@@ -105,6 +107,7 @@ impl Engine {
             client_errors: PerMinute::new(sampling.error_flood.kept_per_minute, max_routes),
             outlet: Outlet::new(&settings, &identity),
             draining: Vec::new(),
+            outlets: 0,
             counters: Counters::default(),
             overwrite_checks: 0,
             settings,
@@ -112,21 +115,23 @@ impl Engine {
         }
     }
 
-    /// Takes over what an engine of an earlier policy still holds: its spans and its counts.
+    /// Takes over what an engine of an earlier policy still holds: its spans, and the counts of its
+    /// ledger and of its metrics. Answers to its requests may be lost with the root context that
+    /// made them, so they are made again; all that is taken over has one more byte limit.
     pub fn take_over(&mut self, previous: Self) {
         let mut previous_counters = previous.counters;
         self.counters.absorb(&mut previous_counters);
-        self.outlet.follow(&previous.outlet);
-        self.draining.extend(previous.draining);
-        self.draining.push(previous.outlet);
-        for outlet in &mut self.draining {
-            outlet.close();
+        let taken = previous.draining.into_iter().chain([previous.outlet]);
+        for mut outlet in taken.filter(|outlet| !outlet.is_drained()) {
+            self.outlets += 1;
+            outlet.close(self.outlets);
+            self.draining.push(outlet);
         }
-    }
-
-    /// No further request comes: what is there goes out at once.
-    pub fn close(&mut self) {
-        self.outlet.close();
+        let mut free = self.settings.export().queue_bytes;
+        for outlet in self.draining.iter_mut().rev() {
+            outlet.exporter.shrink(free, &mut self.counters);
+            free = free.saturating_sub(outlet.exporter.buffered_bytes());
+        }
     }
 
     /// Whether nothing waits for the collector any more.

@@ -133,9 +133,19 @@ impl Exporter {
         }
     }
 
-    /// No further span comes: what is there goes out without waiting for a full batch.
+    /// No further span comes and no answer to what is under way: all of it goes out again, without
+    /// waiting for a full batch. A batch may arrive twice so; its spans have the same ids.
     pub(crate) fn close(&mut self) {
         self.settings.linger_nanos = 0;
+        for call in self.in_flight.drain(..).rev() {
+            self.sealed.push_front(call.batch);
+        }
+    }
+
+    /// Lowers the bound of the buffered bytes.
+    pub(crate) fn shrink(&mut self, queue_bytes: usize, counters: &mut Counters) {
+        self.settings.queue_bytes = self.settings.queue_bytes.min(queue_bytes);
+        self.enforce_limit(counters);
     }
 
     /// Bytes of all spans that are buffered, in flight included.

@@ -64,45 +64,61 @@ fn a_change_of_policy_loses_neither_spans_nor_counts() {
 }
 
 #[test]
-fn an_outcome_reaches_the_batch_it_belongs_to_across_changes_of_policy() {
+fn batches_under_way_are_sent_again_by_the_successor_and_old_answers_are_nobodys() {
     let mut bench = Bench::new(&rate("1"));
     bench.exchange("/", &[], 200);
     let first = next_batch(&mut bench);
     change_policy(&mut bench, &rate("1"));
     bench.exchange("/", &[], 200);
     bench.exchange("/", &[], 200);
+    let again = next_batch(&mut bench);
+    assert_eq!(again.body, first.body, "the old one goes first");
+    assert_ne!(again.id, first.id);
     let second = next_batch(&mut bench);
+    assert_eq!([&again, &second].map(|call| spans_of(&call.body)), [1, 2]);
     change_policy(&mut bench, &rate("1"));
-    bench.exchange("/", &[], 200);
-    let third = next_batch(&mut bench);
-    assert_eq!(
-        [&first, &second, &third].map(|call| spans_of(&call.body)),
-        [1, 2, 1]
-    );
 
     let now = bench.now;
-    bench
-        .engine
-        .export_outcome(first.id, Outcome::Accepted, now, 0);
-    bench.engine.tick(now);
+    for stale in [&first, &again, &second] {
+        bench
+            .engine
+            .export_outcome(stale.id, Outcome::Accepted, now, 0);
+    }
     assert_eq!(
         bench.count("spans_exported"),
-        1,
+        0,
         "not somebody else's batch"
     );
-    let retry = Outcome::Retry { after_nanos: None };
-    bench.engine.export_outcome(second.id, retry, now, 0);
-    bench
-        .engine
-        .export_outcome(third.id, Outcome::Accepted, now, 0);
-    assert_eq!(bench.count("spans_exported"), 2);
-    let again = next_batch(&mut bench);
-    assert_eq!(again.body, second.body, "sent again, unchanged");
-    bench
-        .engine
-        .export_outcome(again.id, Outcome::Accepted, bench.now, 0);
-    assert_eq!(bench.count("spans_exported"), 4);
+    let mut bodies = vec![next_batch(&mut bench), next_batch(&mut bench)];
+    for call in &bodies {
+        bench
+            .engine
+            .export_outcome(call.id, Outcome::Accepted, bench.now, 0);
+    }
+    bodies.sort_by_key(|call| call.body.len());
+    assert_eq!(
+        [&bodies[0].body, &bodies[1].body],
+        [&first.body, &second.body]
+    );
+    assert_eq!(bench.count("spans_exported"), 3);
     assert_eq!(bench.engine.buffered_bytes(), 0);
+}
+
+#[test]
+fn many_changes_of_policy_stay_within_one_more_byte_limit() {
+    let json = r#"{"sampling":{"default_rate":1},"export":{"queue_bytes":"64KiB"}}"#;
+    let mut bench = Bench::new(json);
+    for _ in 0..20 {
+        for _ in 0..50 {
+            bench.exchange("/", &[], 200);
+        }
+        change_policy(&mut bench, json);
+        assert!(bench.engine.buffered_bytes() <= 64 << 10);
+    }
+    let dropped = bench.count("spans_dropped_queue_full");
+    let kept = bench.spans().len() as u64;
+    assert!(dropped > 0);
+    assert_eq!(kept + dropped, 1_000, "every span is accounted for");
 }
 
 #[test]

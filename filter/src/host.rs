@@ -83,12 +83,6 @@ pub(crate) fn set_shared_value(key: &str, value: &[u8]) {
     let _ = hostcalls::set_shared_data(key, Some(value), None);
 }
 
-/// Tells the host that a root context which answered false to `on_done` may go now. Only then, and
-/// once: anything else would trap.
-pub(crate) fn done() {
-    let _ = hostcalls::done();
-}
-
 /// Sets filter state `wasm.<name>`, readable by access logs and span tags.
 pub(crate) fn set_filter_state(name: &str, value: &[u8]) {
     let _ = hostcalls::set_property(vec![name], Some(value));

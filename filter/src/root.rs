@@ -21,9 +21,8 @@ use crate::stream::Stream;
 /// How often batches are looked at and counters are flushed. It bounds what a stopped proxy loses.
 const TICK: Duration = Duration::from_secs(1);
 
-/// How long a replaced root context may go on to hand out what it holds. Its spans would be dropped
-/// by a full queue sooner or later anyway if the collector is away for longer.
-const DRAIN_NANOS: u64 = 300_000_000_000;
+/// How many responses of a configuration show whether it stands in an upstream chain.
+const RESPONSES_TO_LOOK_AT: u32 = 32;
 
 /// Longest configuration that is remembered in case its successor is refused.
 const REMEMBERED_BYTES: usize = 1 << 20;
@@ -36,6 +35,15 @@ pub(crate) struct Shared {
     pub(crate) warned_of_overwriting: bool,
     /// Whether the module was seen to stand in an upstream filter chain.
     pub(crate) upstream_chain: bool,
+    /// Responses of which the status is still to be read, until it is known where the module stands.
+    pub(crate) responses_to_look_at: u32,
+}
+
+thread_local! {
+    /// Engines of root contexts that are gone, by their key, until a successor takes them over. A
+    /// root context cannot wait itself: once it is replaced, the host forgets its calls as soon as
+    /// another one of the same configuration is replaced. Both ends of a reload share this VM.
+    static LEGACY: RefCell<Vec<(String, Engine)>> = const { RefCell::new(Vec::new()) };
 }
 
 /// See the module documentation.
@@ -50,8 +58,8 @@ pub(crate) struct Root {
     timeout: Duration,
     /// Host call token and the export request it carries, at most as many as are in flight.
     calls: Vec<(u32, u64)>,
-    /// When a newer configuration took this one's place, Unix nanoseconds.
-    replaced_at: Option<u64>,
+    /// Plugin name and root id: what successors of this root context have in common with it.
+    key: String,
 }
 
 impl Root {
@@ -65,7 +73,7 @@ impl Root {
             metrics_path: String::new(),
             timeout: Duration::from_secs(5),
             calls: Vec::new(),
-            replaced_at: None,
+            key: String::new(),
         }
     }
 
@@ -92,6 +100,7 @@ impl Root {
                     entropy,
                     warned_of_overwriting: false,
                     upstream_chain: false,
+                    responses_to_look_at: RESPONSES_TO_LOOK_AT,
                 };
                 self.shared = Some(Rc::new(RefCell::new(shared)));
             }
@@ -106,7 +115,7 @@ impl Root {
     /// Counts a refused policy and goes on with the one before it. A changed configuration makes a
     /// new root context, so the one before it is what the proxy remembers, not what this holds.
     fn refuse(&mut self, why: &str) {
-        let last_good = host::shared_value(&last_good_key());
+        let last_good = host::shared_value(&last_good_key(&self.key));
         let last_good = last_good.and_then(|bytes| Policy::from_json(&bytes).ok());
         let kept = match (&self.shared, &last_good) {
             (None, None) => "the defaults",
@@ -124,31 +133,14 @@ impl Root {
         }
     }
 
-    /// Hands out spans and counts as far as they are due. True when nothing is left.
-    fn flush(&mut self, now: u64) -> bool {
-        let Some(shared) = self.shared.clone() else {
-            return true;
-        };
-        let Ok(mut shared) = shared.try_borrow_mut() else {
-            return false;
-        };
-        self.export(&mut shared, now);
-        if let Some(metrics) = &mut self.metrics {
-            let queue_bytes = shared.engine.buffered_bytes();
-            metrics.flush(shared.engine.counters(), queue_bytes);
-        }
-        shared.engine.is_drained()
-    }
-
-    /// Lets go of a root context that a newer configuration replaced, once it holds nothing.
-    fn finish_if_drained(&mut self, now: u64, drained: bool) {
-        let Some(since) = self.replaced_at else {
-            return;
-        };
-        if drained || now.saturating_sub(since) > DRAIN_NANOS {
-            self.replaced_at = None;
-            host::done();
-        }
+    /// Takes over what replaced root contexts of the same plugin have left.
+    fn inherit(&self, shared: &mut Shared) {
+        LEGACY.with_borrow_mut(|legacy| {
+            while let Some(index) = legacy.iter().position(|(key, _)| *key == self.key) {
+                let (_, engine) = legacy.swap_remove(index);
+                shared.engine.take_over(engine);
+            }
+        });
     }
 
     fn export(&mut self, shared: &mut Shared, now: u64) {
@@ -195,7 +187,7 @@ fn export_headers(policy: &Policy) -> Vec<(String, String)> {
     let further = export
         .headers
         .iter()
-        .map(|(name, value)| (name.to_owned(), value.clone()));
+        .map(|(name, value)| (name.to_owned(), value.expose().to_owned()));
     own.chain(further).collect()
 }
 
@@ -223,27 +215,30 @@ impl Context for Root {
             let entropy = shared.entropy.next_u64();
             shared.engine.export_outcome(id, outcome, now, entropy);
         }
-        if self.replaced_at.is_some() {
-            let drained = self.flush(now);
-            self.finish_if_drained(now, drained);
-        }
     }
 
-    /// A newer configuration took this one's place and no request of it is left. What it still
-    /// holds goes out first; ticks and answers go on until then. (When Envoy stops, nothing is
-    /// sent any more, whatever this answers.)
+    /// A newer configuration took this one's place and no request of it is left: what it still
+    /// holds goes to its successor. (When Envoy stops, nothing is sent any more in any case.)
     fn on_done(&mut self) -> bool {
-        let now = host::now_unix_nanos();
-        if let Some(shared) = &self.shared
-            && let Ok(mut shared) = shared.try_borrow_mut()
-        {
-            shared.engine.close();
+        let shared = self.shared.take().and_then(Rc::into_inner);
+        let Some(mut engine) = shared.map(|shared| shared.into_inner().engine) else {
+            return true;
+        };
+        if let Some(metrics) = &mut self.metrics {
+            metrics.flush(engine.counters(), 0);
         }
-        let drained = self.flush(now);
-        if !drained {
-            self.replaced_at = Some(now);
+        if engine.is_drained() {
+            return true;
         }
-        drained
+        LEGACY.with_borrow_mut(|legacy| {
+            let same = legacy.iter().position(|(key, _)| *key == self.key);
+            if let Some(index) = same {
+                let (_, earlier) = legacy.swap_remove(index);
+                engine.take_over(earlier);
+            }
+            legacy.push((self.key.clone(), engine));
+        });
+        true
     }
 }
 
@@ -254,6 +249,13 @@ impl RootContext for Root {
         } else {
             plugin_configuration(size)
         };
+        let (name, root_id) = ("plugin_name", "plugin_root_id");
+        self.key = [
+            &host::text_property(name),
+            "/",
+            &host::text_property(root_id),
+        ]
+        .concat();
         match Policy::from_json(&bytes) {
             Ok(loaded) => {
                 for warning in &loaded.warnings {
@@ -261,7 +263,7 @@ impl RootContext for Root {
                     host::log(LogLevel::Warn, &message);
                 }
                 if bytes.len() <= REMEMBERED_BYTES {
-                    host::set_shared_value(&last_good_key(), &bytes);
+                    host::set_shared_value(&last_good_key(&self.key), &bytes);
                 }
                 self.apply(&loaded.policy, 0);
             }
@@ -275,16 +277,22 @@ impl RootContext for Root {
     }
 
     fn on_tick(&mut self) {
+        let Some(shared) = self.shared.clone() else {
+            return;
+        };
+        let Ok(mut shared) = shared.try_borrow_mut() else {
+            return;
+        };
         let now = host::now_unix_nanos();
-        if let Some(shared) = &self.shared
-            && let Ok(mut shared) = shared.try_borrow_mut()
-        {
-            let refused = shared.entropy.take_failures();
-            shared.engine.count(Counter::EntropyFallback, refused);
-            shared.engine.tick(now);
+        self.inherit(&mut shared);
+        let refused = shared.entropy.take_failures();
+        shared.engine.count(Counter::EntropyFallback, refused);
+        shared.engine.tick(now);
+        self.export(&mut shared, now);
+        if let Some(metrics) = &mut self.metrics {
+            let queue_bytes = shared.engine.buffered_bytes();
+            metrics.flush(shared.engine.counters(), queue_bytes);
         }
-        let drained = self.flush(now);
-        self.finish_if_drained(now, drained);
     }
 
     fn create_http_context(&self, _context_id: u32) -> Option<Box<dyn HttpContext>> {
@@ -297,10 +305,8 @@ impl RootContext for Root {
 }
 
 /// Under which name the last accepted configuration of this plugin is shared.
-fn last_good_key() -> String {
-    let name = host::text_property("plugin_name");
-    let root_id = host::text_property("plugin_root_id");
-    ["tracemeter.last_good/", &name, "/", &root_id].concat()
+fn last_good_key(key: &str) -> String {
+    ["tracemeter.last_good/", key].concat()
 }
 
 fn plugin_configuration(size: usize) -> Vec<u8> {

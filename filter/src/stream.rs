@@ -254,7 +254,8 @@ impl HttpContext for Stream {
             host::set_response_header(name, value.as_bytes());
         }
         self.with_shared(|stream, shared| {
-            if shared.upstream_chain {
+            if shared.upstream_chain || shared.responses_to_look_at > 0 {
+                shared.responses_to_look_at = shared.responses_to_look_at.saturating_sub(1);
                 stream.response_status = host::response_status();
             }
         });

@@ -36,11 +36,6 @@ impl Outlet {
         }
     }
 
-    /// Takes the place of `previous`: outcomes tell the two apart from now on.
-    pub(super) fn follow(&mut self, previous: &Self) {
-        self.number = previous.number + 1;
-    }
-
     /// Counts a request that has ended.
     pub(super) fn count(&mut self, key: &Key<'_>, amounts: &Amounts) {
         if self.flush.is_enabled() {
@@ -48,8 +43,10 @@ impl Outlet {
         }
     }
 
-    /// Nothing more comes: what is there goes out at once.
-    pub(super) fn close(&mut self) {
+    /// Another outlet takes its place: what is there goes out at once, what is under way again,
+    /// both as that of number `number`.
+    pub(super) fn close(&mut self, number: u64) {
+        self.number = number;
         self.exporter.close();
         self.flush.close();
     }

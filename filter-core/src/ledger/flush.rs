@@ -65,9 +65,13 @@ impl Flush {
         self.settings.enabled
     }
 
-    /// Nothing more will be counted: what is there goes out without waiting for its time.
+    /// Nothing more will be counted, and no answer comes to what is under way: it is sent again
+    /// under its number, and what is there goes out without waiting for its time.
     pub(crate) fn close(&mut self) {
         self.settings.interval_nanos = 0;
+        if let Some(sealed) = &mut self.sealed {
+            sealed.sent_at_nanos = None;
+        }
     }
 
     /// Whether a delta waits for its acknowledgement.
