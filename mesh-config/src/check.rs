@@ -68,8 +68,10 @@ impl Checker<'_> {
     /// Refuses a condition that asks for what is not known when it is evaluated.
     fn only_at_request(&mut self, path: &str, condition: &Condition, not_yet: &[Attribute]) {
         for attribute in condition.attributes() {
-            let late = attribute.phase() > Phase::Request
-                && !matches!(attribute, Attribute::CostUsd | Attribute::DataTag);
+            // The collector asks the mappings about spans of applications as well.
+            let other = matches!(attribute, Attribute::CostUsd | Attribute::DataTag)
+                || (path.starts_with("attributes.") && matches!(attribute, Attribute::Span(_)));
+            let late = attribute.phase() > Phase::Request && !other;
             if late || not_yet.contains(attribute) {
                 let message = format!("condition asks for `{attribute}`, which is not known yet");
                 self.error(

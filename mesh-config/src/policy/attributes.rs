@@ -1,12 +1,13 @@
 //! Section `attributes`: how a request's attributes are read from it.
 
 use crate::DataTag;
-use crate::rule::Condition;
+use crate::rule::{self, Condition};
 use crate::section::section;
 
 section! {
     /// How operation type, data class, human review, route and tenant are read from a request.
-    /// Only what is known at request time can be used in these conditions.
+    /// The filter knows in these conditions what is known at request time; `span["name"]` holds
+    /// only for the spans of applications, in the collector.
     Attributes {
         /// Operation type, which selects the price: the first mapping that holds counts.
         operation_type: Vec<Mapping> = Vec::new();
@@ -19,6 +20,7 @@ section! {
             Condition::constant("baggage[\"hitl_required\"] = true"),
         ];
         /// Route templates such as `/users/{id}`: the first one that fits the path is the route.
+        /// `{name}` stands for one segment, a last `*` for any rest.
         routes: Vec<String> = Vec::new();
         /// Whether path segments that look like identifiers become `{id}` where no template fits.
         collapse_identifiers: bool = true;
@@ -26,6 +28,34 @@ section! {
         max_routes: u32 = 200, in 1..=10000;
         /// Tenant, a dimension of the cost counts.
         tenant: Tenant = Tenant::default();
+    }
+}
+
+impl Attributes {
+    /// The operation type of a request or span, and the index of the mapping that gave it.
+    pub fn operation_of(&self, known: &impl rule::Attributes) -> Option<(usize, &str)> {
+        let mut mappings = self.operation_type.iter().enumerate();
+        let found = mappings.find(|(_, mapping)| mapping.when.eval(known).is_true());
+        found.map(|(index, mapping)| (index, mapping.value.as_str()))
+    }
+
+    /// The strictest class that a mapping gives, and the index of the first mapping with it.
+    pub fn tag_of(&self, known: &impl rule::Attributes) -> Option<(usize, DataTag)> {
+        let mut strictest: Option<(usize, DataTag)> = None;
+        for (index, mapping) in self.data_tag.iter().enumerate() {
+            let stricter = strictest.is_none_or(|(_, tag)| mapping.value > tag);
+            if stricter && mapping.when.eval(known).is_true() {
+                strictest = Some((index, mapping.value));
+            }
+        }
+        strictest
+    }
+
+    /// Whether a human is involved.
+    pub fn needs_human(&self, known: &impl rule::Attributes) -> bool {
+        self.hitl_required
+            .iter()
+            .any(|when| when.eval(known).is_true())
     }
 }
 

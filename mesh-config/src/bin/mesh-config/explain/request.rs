@@ -179,27 +179,19 @@ impl Request {
         let tenant = find(&self.headers, &attributes.tenant.header)
             .or_else(|| find(&self.baggage, &attributes.tenant.baggage));
         self.tenant = tenant.map(str::to_owned);
-        let mapped = attributes.operation_type.iter().enumerate();
-        let found = mapped
-            .filter(|(_, mapping)| mapping.when.eval(&self.start()).is_true())
-            .map(|(index, mapping)| (mapping.value.clone(), Some(index)))
-            .next();
+        let found = attributes.operation_of(&self.start());
+        let found = found.map(|(index, name)| (name.to_owned(), Some(index)));
         self.operation = args
             .value("operation")
             .map(|name| (name.to_owned(), None))
             .or(found);
         let given = read(args, "data-tag", |text| DataTag::parse(text.as_bytes()))?;
-        let mut tag = (given.unwrap_or_default(), None);
-        for (index, mapping) in attributes.data_tag.iter().enumerate() {
-            if mapping.value > tag.0 && mapping.when.eval(&self.start()).is_true() {
-                tag = (mapping.value, Some(index));
-            }
-        }
-        self.data_tag = tag;
-        self.hitl_required = attributes
-            .hitl_required
-            .iter()
-            .any(|when| when.eval(&self.start()).is_true());
+        let given = (given.unwrap_or_default(), None);
+        self.data_tag = match attributes.tag_of(&self.start()) {
+            Some((index, tag)) if tag > given.0 => (tag, Some(index)),
+            _ => given,
+        };
+        self.hitl_required = attributes.needs_human(&self.start());
         Ok(())
     }
 
