@@ -1,5 +1,6 @@
 //! The `mesh-config` command: exit codes, messages, results.
 
+#![cfg(feature = "cli")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

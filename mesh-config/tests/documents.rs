@@ -1,5 +1,6 @@
 //! The two front ends: JSON agrees with `serde_json`, YAML resists bombs.
 
+#![cfg(feature = "yaml")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,5 +1,6 @@
 //! Runs the committed corpus of the fuzz targets, and mutations of it, on the stable toolchain.
 
+#![cfg(feature = "yaml")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -2,6 +2,7 @@
 //! To renew them: `mesh-config docs > docs/config-reference.md` and
 //! `mesh-config schema > docs/tracemeter.schema.json`.
 
+#![cfg(feature = "cli")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -2,6 +2,7 @@
 //! problems it has: `# error: LINE:COLUMN: path: message` and `# warning: ..`, all of them, in
 //! order. Files in `valid/` have no errors, files in `invalid/` at least one.
 
+#![cfg(feature = "yaml")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -2,6 +2,7 @@
 //! 1.40 (validate mode) and read back as YAML with the policy inside.
 //! To renew them: run this test with `RENEW_GOLDEN=1`, then validate the new files.
 
+#![cfg(feature = "cli")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

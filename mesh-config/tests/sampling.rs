@@ -1,5 +1,6 @@
 //! Rates: precedence, environments, rules, and what waits for the end of the response.
 
+#![cfg(feature = "yaml")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,5 +1,6 @@
 //! The specification's own files load as they stand, alone and as sections of one policy.
 
+#![cfg(feature = "yaml")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
