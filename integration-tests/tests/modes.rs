@@ -255,7 +255,9 @@ async fn a_companion_in_the_upstream_chain_keeps_tracestate_on_envoys_trace() {
         assert!(cost > 0.0, "{span:#?}");
         for name in ["tracestate", "baggage"] {
             let members = headers.members(name);
-            assert_eq!(cost_member(&members), cost, "{members:?}");
+            // The header left before the duration was known; the span's cost is the exact one.
+            let known = cost_member(&members);
+            assert!(known > 0.0 && known <= cost, "{members:?} {cost}");
             assert!(members.contains(&"data_tag=PII".to_owned()), "{members:?}");
         }
         // The decision was Envoy's, at a rate that is not known here.

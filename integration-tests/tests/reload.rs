@@ -47,7 +47,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 fn policy(form: &str) -> String {
     format!(
         "sampling:\n  default_rate: 1.0\n  priority_rules: []\n\
-         export: {{ gzip: false }}\npropagation: {{ tracestate: {form} }}\n"
+         export: {{ gzip: false, ledger_interval: 1s }}\npropagation: {{ tracestate: {form} }}\n"
     )
 }
 
@@ -304,6 +304,27 @@ async fn settle(proxy: &Proxy, requests: &[Seen]) {
         .count();
     assert_eq!(missing, 0, "requests without a span");
     assert_eq!(proxy.receiver.distinct(), requests.len());
+
+    // The ledger: not one request more or less, and to the nano-dollar what the spans say.
+    let ledger = wait::until("the ledger to be complete", LIMIT, async || {
+        let ledger = proxy.receiver.ledger();
+        Ok((ledger.requests >= count).then_some(ledger))
+    });
+    let ledger = ledger.await;
+    let counters = proxy.counters().await;
+    let so_far = proxy.receiver.ledger();
+    assert!(ledger.is_ok(), "{so_far:?} of {count}: {counters:#?}");
+    let ledger = ledger.unwrap();
+    assert_eq!(
+        ledger.requests, count,
+        "the ledger counts each request once"
+    );
+    let mut costs = BTreeMap::new();
+    for span in proxy.receiver.spans() {
+        let cost: f64 = span.attribute("cost_usd").parse().unwrap();
+        costs.insert(span.id, (cost * 1e9).round() as u64);
+    }
+    assert_eq!(ledger.cost_nanos, costs.values().sum::<u64>());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -18,9 +18,9 @@ struct ResourceSpans {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-struct Resource {
+pub(super) struct Resource {
     #[prost(message, repeated, tag = "1")]
-    attributes: Vec<KeyValue>,
+    pub(super) attributes: Vec<KeyValue>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -32,9 +32,11 @@ struct ScopeSpans {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-struct Scope {
+pub(super) struct Scope {
     #[prost(string, tag = "1")]
     name: String,
+    #[prost(message, repeated, tag = "3")]
+    pub(super) attributes: Vec<KeyValue>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -66,7 +68,7 @@ struct Link {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-struct KeyValue {
+pub(super) struct KeyValue {
     #[prost(string, tag = "1")]
     key: String,
     #[prost(message, optional, tag = "2")]
@@ -108,13 +110,20 @@ fn pairs(list: &[KeyValue]) -> Vec<(String, String)> {
         .collect()
 }
 
+/// An attribute's value as text; empty when it is not there.
+pub(super) fn find(list: &[KeyValue], key: &str) -> String {
+    let found = pairs(list).into_iter().find(|(name, _)| name == key);
+    found.map_or(String::new(), |(_, value)| value)
+}
+
 /// Flattens a request.
 pub(super) fn read(path: &str, request: ExportRequest) -> Vec<Span> {
     let mut spans = Vec::new();
     for group in request.resource_spans {
-        let resource = pairs(&group.resource.unwrap_or_default().attributes);
-        let service = resource.into_iter().find(|(key, _)| key == "service.name");
-        let service = service.map_or(String::new(), |(_, name)| name);
+        let service = find(
+            &group.resource.unwrap_or_default().attributes,
+            "service.name",
+        );
         for scope in group.scope_spans {
             let name = scope.scope.unwrap_or_default().name;
             spans.extend(scope.spans.iter().map(|span| {

@@ -1,4 +1,4 @@
-//! An OTLP/HTTP receiver that keeps every span it was sent, for tests that look at what leaves a
+//! An OTLP/HTTP receiver that keeps every span and every ledger delta it was sent, for tests that look at what leaves a
 //! proxy rather than at what a collector makes of it.
 //!
 //! It answers 200 to everything it can read. The messages are the few fields of OTLP that the tests
@@ -23,7 +23,9 @@ use prost::Message as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
+mod ledger;
 mod messages;
+use ledger::{Deltas, Totals};
 use messages::ExportRequest;
 
 /// Spans kept at most: several runs of the largest test.
@@ -65,19 +67,25 @@ impl Span {
 /// A running receiver; it stops when dropped.
 pub(crate) struct Receiver {
     address: SocketAddr,
-    spans: Arc<Mutex<Vec<Span>>>,
+    kept: Arc<Mutex<Kept>>,
     server: JoinHandle<()>,
+}
+
+#[derive(Default)]
+struct Kept {
+    spans: Vec<Span>,
+    deltas: Deltas,
 }
 
 impl Receiver {
     pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let spans = Arc::<Mutex<Vec<Span>>>::default();
-        let server = tokio::spawn(accept(listener, Arc::clone(&spans)));
+        let kept = Arc::<Mutex<Kept>>::default();
+        let server = tokio::spawn(accept(listener, Arc::clone(&kept)));
         Self {
             address,
-            spans,
+            kept,
             server,
         }
     }
@@ -88,22 +96,28 @@ impl Receiver {
 
     /// Every span so far.
     pub(crate) fn spans(&self) -> Vec<Span> {
-        self.spans.lock().unwrap().clone()
+        self.kept.lock().unwrap().spans.clone()
     }
 
     /// Spans so far, those of a batch that came twice counted twice.
     pub(crate) fn len(&self) -> usize {
-        self.spans.lock().unwrap().len()
+        self.kept.lock().unwrap().spans.len()
     }
 
     /// Different spans so far.
     pub(crate) fn distinct(&self) -> usize {
-        let spans = self.spans.lock().unwrap();
-        let ids: BTreeSet<_> = spans
+        let kept = self.kept.lock().unwrap();
+        let ids: BTreeSet<_> = kept
+            .spans
             .iter()
             .map(|span| (&span.trace_id, &span.id))
             .collect();
         ids.len()
+    }
+
+    /// What the ledger has counted so far.
+    pub(crate) fn ledger(&self) -> Totals {
+        self.kept.lock().unwrap().deltas.totals()
     }
 
     /// Waits for `count` spans that satisfy `wanted`, and gives all that do.
@@ -129,18 +143,18 @@ impl Drop for Receiver {
     }
 }
 
-async fn accept(listener: TcpListener, spans: Arc<Mutex<Vec<Span>>>) {
+async fn accept(listener: TcpListener, kept: Arc<Mutex<Kept>>) {
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
-        connections.spawn(serve(stream, Arc::clone(&spans)));
+        connections.spawn(serve(stream, Arc::clone(&kept)));
         while connections.try_join_next().is_some() {}
     }
 }
 
-async fn serve(stream: TcpStream, spans: Arc<Mutex<Vec<Span>>>) {
+async fn serve(stream: TcpStream, kept: Arc<Mutex<Kept>>) {
     let service = service_fn(move |request: Request<Incoming>| {
-        let spans = Arc::clone(&spans);
-        async move { Ok::<_, Infallible>(take(request, &spans).await) }
+        let kept = Arc::clone(&kept);
+        async move { Ok::<_, Infallible>(take(request, &kept).await) }
     });
     let connection = hyper::server::conn::http1::Builder::new();
     let _ = connection
@@ -148,25 +162,29 @@ async fn serve(stream: TcpStream, spans: Arc<Mutex<Vec<Span>>>) {
         .await;
 }
 
-async fn take(request: Request<Incoming>, spans: &Mutex<Vec<Span>>) -> Response<Full<Bytes>> {
+async fn take(request: Request<Incoming>, kept: &Mutex<Kept>) -> Response<Full<Bytes>> {
     let path = request.uri().path().to_owned();
     let body = request.into_body().collect().await;
     let bytes = body.map(|body| body.to_bytes()).unwrap_or_default();
     let mut response = Response::new(Full::new(Bytes::new()));
-    // Other signals (counts, rate tables) are none of this receiver's business.
-    if !path.ends_with("/traces") {
-        return response;
-    }
-    match ExportRequest::decode(bytes) {
-        Ok(message) => {
-            let mut kept = spans.lock().unwrap();
-            if kept.len() >= SPAN_LIMIT {
-                *response.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
-            } else {
-                kept.extend(messages::read(&path, message));
-            }
-        }
-        Err(_) => *response.status_mut() = http::StatusCode::BAD_REQUEST,
+    let mut kept = kept.lock().unwrap();
+    let readable = if path.ends_with("/metrics") {
+        kept.deltas.take(&bytes)
+    } else if path.ends_with("/traces") {
+        let message = ExportRequest::decode(bytes);
+        let spans = message
+            .as_ref()
+            .map(|message| messages::read(&path, message.clone()));
+        kept.spans.extend(spans.unwrap_or_default());
+        message.is_ok()
+    } else {
+        // Other requests, such as for a rate table, are none of this receiver's business.
+        true
+    };
+    if kept.spans.len() > SPAN_LIMIT {
+        *response.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
+    } else if !readable {
+        *response.status_mut() = http::StatusCode::BAD_REQUEST;
     }
     response
 }
