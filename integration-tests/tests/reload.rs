@@ -3,7 +3,8 @@
 //! leaves the last good one in force.
 //!
 //! The proxy watches a file (extension discovery), as `mesh-config render envoy --filter-file`
-//! sets it up; a new policy is moved over it.
+//! sets it up; a new policy is moved over it. One test changes the whole listener instead, as an
+//! EnvoyFilter does: its old connections go on under the old policy while they drain.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -18,30 +19,24 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use integration_tests::artefacts;
 use integration_tests::envoy::Envoy;
 use integration_tests::wait;
+use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::task::JoinSet;
 
+mod proxies;
 mod receiver;
+mod traffic;
 mod wire;
+use proxies::Listener;
 use receiver::Receiver;
-use wire::{Echo, Pipeline, Seen};
+use traffic::{CONNECTIONS, LIMIT, Traffic, by};
+use wire::{Echo, Seen};
 
 const WORKERS: u32 = 2;
-
-/// Keep-alive connections; sixteen leave no worker without one (2^-15).
-const CONNECTIONS: usize = 16;
-
-/// Between two requests of a connection: a constant load of some hundred requests per second.
-const PAUSE: Duration = Duration::from_millis(20);
-
-/// How long a change may take to be seen by every connection, on a busy machine.
-const LIMIT: Duration = Duration::from_secs(30);
 
 /// Everything is kept; the form of our tracestate members tells which policy wrote them.
 fn policy(form: &str) -> String {
@@ -94,6 +89,22 @@ impl Proxy {
         }
     }
 
+    /// A proxy that watches its listeners instead of the filter's configuration.
+    async fn start_with_watched_listener(form: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (echo, receiver) = (Echo::start().await, Receiver::start().await);
+        let (config, listeners) = listener_files(&folder, form, &echo, &receiver);
+        fs::write(folder.path().join("filter.yaml"), listeners).unwrap();
+        let envoy = Envoy::start("watching", &config, WORKERS).await.unwrap();
+        Self {
+            echo,
+            receiver,
+            envoy,
+            folder,
+            module: PathBuf::new(),
+        }
+    }
+
     /// The watched file's content for a policy.
     fn rendered(&self, form: &str) -> String {
         let collector = self.receiver.address();
@@ -131,6 +142,34 @@ impl Proxy {
     }
 }
 
+/// A configuration without listeners, and the file that it takes them from.
+fn listener_files(
+    folder: &TempDir,
+    form: &str,
+    echo: &Echo,
+    receiver: &Receiver,
+) -> (String, String) {
+    let policy = proxies::with(
+        proxies::keep_all(),
+        json!({"propagation": {"tracestate": form}, "export": {"ledger_interval": "1s"}}),
+    );
+    let listener = Listener::new("inbound", "INBOUND", policy);
+    let text = proxies::config(&[listener], echo.address(), receiver.address());
+    let mut config: Value = serde_json::from_str(&text).unwrap();
+    let resources = config["static_resources"].as_object_mut().unwrap();
+    let mut listeners = resources.remove("listeners").unwrap();
+    listeners[0]["@type"] = "type.googleapis.com/envoy.config.listener.v3.Listener".into();
+    let file = folder.path().join("filter.yaml");
+    config["dynamic_resources"] = json!({"lds_config": {
+        "resource_api_version": "V3",
+        "path_config_source": {"path": file.to_string_lossy()},
+    }});
+    (
+        config.to_string(),
+        json!({ "resources": listeners }).to_string(),
+    )
+}
+
 fn render(
     folder: &TempDir,
     target: &str,
@@ -160,94 +199,6 @@ fn render(
     let complaints = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{complaints}");
     String::from_utf8(output.stdout).unwrap()
-}
-
-/// Requests that go on until told to stop.
-struct Traffic {
-    stop: Arc<AtomicBool>,
-    /// What each connection saw last, and everything it saw.
-    seen: Arc<Mutex<Vec<Vec<Seen>>>>,
-    tasks: JoinSet<()>,
-}
-
-impl Traffic {
-    fn start(address: SocketAddr) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let seen = Arc::new(Mutex::new(vec![Vec::new(); CONNECTIONS]));
-        let mut tasks = JoinSet::new();
-        for index in 0..CONNECTIONS {
-            let (stop, seen) = (Arc::clone(&stop), Arc::clone(&seen));
-            tasks.spawn(async move {
-                let request = [wire::get("/reload", &[])];
-                let mut connection = Pipeline::open(address).await;
-                while !stop.load(Ordering::Relaxed) {
-                    let answer = connection.exchange(&request).await.remove(0);
-                    // A connection that is closed or another status is a request that failed.
-                    assert_eq!((answer.status, answer.closes), (200, false), "{answer:?}");
-                    assert_eq!(answer.traceparent.len(), 55, "{answer:?}");
-                    seen.lock().unwrap()[index].push(answer);
-                    tokio::time::sleep(PAUSE).await;
-                }
-            });
-        }
-        Self { stop, seen, tasks }
-    }
-
-    fn count(&self) -> usize {
-        self.seen.lock().unwrap().iter().map(Vec::len).sum()
-    }
-
-    /// Waits until every connection has seen so many requests more; gives what they saw.
-    async fn more(&self, count: usize) -> Vec<Seen> {
-        let before: Vec<usize> = self.seen.lock().unwrap().iter().map(Vec::len).collect();
-        wait::until("more requests on every connection", LIMIT, async || {
-            let seen = self.seen.lock().unwrap();
-            let enough = seen
-                .iter()
-                .zip(&before)
-                .all(|(seen, before)| seen.len() >= before + count);
-            let new = || {
-                seen.iter()
-                    .zip(&before)
-                    .flat_map(|(seen, before)| seen[*before..].to_vec())
-            };
-            Ok(enough.then(|| new().collect()))
-        })
-        .await
-        .unwrap()
-    }
-
-    /// Waits until the last request of every connection went by this form; gives the time it took.
-    async fn all_by(&self, form: &str) -> Duration {
-        let started = Instant::now();
-        wait::until(form, LIMIT, async || {
-            let seen = self.seen.lock().unwrap();
-            let done = seen
-                .iter()
-                .all(|seen| seen.last().is_some_and(|last| by(last, form)));
-            Ok(done.then_some(()))
-        })
-        .await
-        .unwrap();
-        started.elapsed()
-    }
-
-    /// Stops; everything that was seen.
-    async fn end(self) -> Vec<Seen> {
-        self.stop.store(true, Ordering::Relaxed);
-        self.tasks.join_all().await;
-        std::mem::take(&mut *self.seen.lock().unwrap()).concat()
-    }
-}
-
-/// Whether a request went by the policy with this form.
-fn by(seen: &Seen, form: &str) -> bool {
-    let start = if form == "compact" {
-        "tm=c:"
-    } else {
-        "cost_usd="
-    };
-    seen.tracestate.starts_with(start)
 }
 
 /// Reads the statistics all the time: the names of counters that went back.
@@ -372,6 +323,10 @@ async fn a_changed_policy_takes_effect_under_load_and_nothing_is_lost() {
     let ((), went_back) = tokio::join!(change, watch(&proxy, &watching));
     assert_eq!(went_back, Vec::<String>::new(), "counters start again");
     let requests = traffic.end().await;
+    assert!(
+        requests.iter().all(|seen| !seen.closes),
+        "connections live on"
+    );
     settle(&proxy, &requests).await;
     assert_eq!(proxy.counted("config_errors_total").await, 0);
     drop(proxy.echo);
@@ -421,5 +376,38 @@ async fn a_broken_policy_leaves_the_last_good_one_in_force() {
     traffic.all_by("members").await;
     assert!(traffic.count() > CONNECTIONS * 200);
     let requests = traffic.end().await;
+    settle(&proxy, &requests).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_changed_listener_serves_both_policies_until_it_has_drained_and_loses_nothing() {
+    let proxy = Proxy::start_with_watched_listener("members").await;
+    let address = proxy.envoy.listener("inbound").unwrap();
+    let old = Traffic::start(address);
+    old.all_by("members").await;
+    let (_, changed) = listener_files(&proxy.folder, "compact", &proxy.echo, &proxy.receiver);
+    proxy.install(&changed);
+    // New connections go by the new policy, at once and always.
+    wait::until("a connection under the new policy", LIMIT, async || {
+        let answers = wire::send_all(address, 1, vec![wire::get("/probe", &[])]).await;
+        old.seen.lock().unwrap()[0].extend(answers.clone());
+        Ok(by(&answers[0], "compact").then_some(()))
+    })
+    .await
+    .unwrap();
+    // Old ones are served on; a few are asked to leave in the first seconds of ten minutes.
+    let seen = old.more(2).await;
+    let by_old_policy = seen.iter().filter(|seen| by(seen, "members")).count();
+    println!(
+        "{by_old_policy} of {} on old connections by the old policy",
+        seen.len()
+    );
+    assert!(by_old_policy > 0);
+    let new = Traffic::start(address);
+    let seen = new.more(100).await;
+    assert!(seen.iter().all(|seen| by(seen, "compact")), "{:?}", seen[0]);
+
+    let mut requests = old.end().await;
+    requests.extend(new.end().await);
     settle(&proxy, &requests).await;
 }
