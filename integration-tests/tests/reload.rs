@@ -411,3 +411,64 @@ async fn a_changed_listener_serves_both_policies_until_it_has_drained_and_loses_
     requests.extend(new.end().await);
     settle(&proxy, &requests).await;
 }
+
+/// The module with a custom section more: the same code as another file.
+fn other_build(module: &std::path::Path) -> Vec<u8> {
+    let mut bytes = fs::read(module).unwrap();
+    // Section 0, six bytes: a name of five.
+    bytes.extend_from_slice(b"\x00\x06\x05build");
+    bytes
+}
+
+/// Another module means another VM, and a VM that ends cannot send any more: up to two ticks of
+/// spans go with it. Requests and counters do not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_build_of_the_module_takes_over_without_a_failed_request() {
+    let mut proxy = Proxy::start("members").await;
+    let traffic = Traffic::start(proxy.envoy.listener("inbound").unwrap());
+    traffic.all_by("members").await;
+    // Until spans of the first module have arrived.
+    wait::until("spans", LIMIT, async || {
+        Ok((proxy.receiver.len() > 100).then_some(()))
+    })
+    .await
+    .unwrap();
+    let module = proxy.folder.path().join("other.wasm");
+    fs::write(&module, other_build(&proxy.module)).unwrap();
+    proxy.module = module;
+    proxy.install(&proxy.rendered("compact"));
+    traffic.all_by("compact").await;
+    let arrived = proxy.receiver.len();
+    wait::until("spans of the new module", LIMIT, async || {
+        traffic.more(20).await;
+        Ok((proxy.receiver.len() > arrived + 500).then_some(()))
+    })
+    .await
+    .unwrap();
+    let requests = traffic.end().await;
+    assert!(requests.iter().all(|seen| !seen.closes));
+
+    let count = requests.len() as u64;
+    let settled = wait::until("all requests counted", LIMIT, async || {
+        let counted = proxy.counted("requests_total").await;
+        Ok((counted >= count && proxy.counted("queue_bytes").await == 0).then_some(counted))
+    });
+    assert_eq!(settled.await.unwrap(), count);
+    let spans: BTreeSet<String> = proxy
+        .receiver
+        .spans()
+        .into_iter()
+        .map(|span| span.trace_id)
+        .collect();
+    let under = |form| -> Vec<&Seen> { requests.iter().filter(|seen| by(seen, form)).collect() };
+    let lost = |form| {
+        let missing = |seen: &&&Seen| !spans.contains(seen.trace_id());
+        under(form).iter().filter(missing).count()
+    };
+    println!(
+        "{} of {} spans went with the old VM",
+        lost("members"),
+        under("members").len()
+    );
+    assert_eq!(lost("compact"), 0, "spans of the new module");
+}
