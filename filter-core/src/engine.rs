@@ -226,6 +226,7 @@ impl Engine {
     /// ones, then one in `every`.
     pub fn should_check_overwriting(&mut self, every: u64) -> bool {
         self.overwrite_checks = self.overwrite_checks.wrapping_add(1);
-        self.overwrite_checks <= OVERWRITE_CHECK_FIRST || self.overwrite_checks % every.max(1) == 0
+        self.overwrite_checks <= OVERWRITE_CHECK_FIRST
+            || self.overwrite_checks.is_multiple_of(every.max(1))
     }
 }

@@ -19,6 +19,9 @@ use crate::otlp::request::Envelope;
 /// A batch is sealed above this size even if it holds few spans: Envoy buffers it whole.
 const MAX_BATCH_BYTES: usize = 1 << 20;
 
+/// A queue holds this many batches at least: one that is larger than its queue could never leave.
+const QUEUE_BATCHES: usize = 4;
+
 /// An answer later than the timeout by this much never comes: the host has lost the call.
 const LOST_CALL_GRACE_NANOS: u64 = 10_000_000_000;
 
@@ -174,7 +177,8 @@ impl Exporter {
         self.buffered_bytes += self.open.spans.len().saturating_sub(before);
         counters.bump(Counter::SpansBuffered);
         let full = self.open.count >= self.settings.batch_spans as u64;
-        if full || self.open.spans.len() >= MAX_BATCH_BYTES {
+        let limit = MAX_BATCH_BYTES.min(self.settings.queue_bytes / QUEUE_BATCHES);
+        if full || self.open.spans.len() >= limit {
             self.seal();
         }
         self.enforce_limit(counters);

@@ -10,7 +10,7 @@ mod support;
 
 use filter_core::{Direction, Protocol, StreamEnd};
 use support::spans::{double, text};
-use support::{Bench, HIGH_TRACE, LOW_TRACE, SECOND, status_end, traceparent};
+use support::{Bench, HIGH_TRACE, LOW_TRACE, Pairs, SECOND, status_end, traceparent};
 
 /// A policy without floors and error classes, and with this `sampling` and further sections.
 fn quiet(sampling: &str, further: &str) -> String {
@@ -54,7 +54,7 @@ fn labels_come_from_the_first_operation_and_the_strictest_class() {
             {"when":"operation_type = storage_write","value":"SENSITIVE"},
             {"when":"request.header[\"x-pii\"] exists","value":"PII"}]},
         "sampling":{"default_rate":1}}"#;
-    let table: [(&str, &str, &[(&str, &str)], &str, &str); 5] = [
+    let table: [(&str, &str, Pairs<'_>, &str, &str); 5] = [
         ("GET", "/", &[], "api_call", "EXPORT_OK"),
         ("POST", "/db/x", &[], "database_query", "EXPORT_OK"),
         ("POST", "/x", &[], "storage_write", "SENSITIVE"),
@@ -194,30 +194,34 @@ fn what_is_dropped_says_why() {
     }
 }
 
+type EndRow = (
+    &'static str,
+    &'static str,
+    StreamEnd,
+    u64,
+    Option<&'static str>,
+);
+
 /// (condition, rate, end of the stream, milliseconds, kept as)
-#[test]
-fn rules_that_the_end_decides_keep_this_hops_span() {
+fn end_table() -> Vec<EndRow> {
     let error = "error = true";
     let reset = StreamEnd {
-        http_status: Some(200),
         response_flags: 0x80_0000,
-        ..StreamEnd::default()
+        ..status_end(200)
     };
     let large = StreamEnd {
-        http_status: Some(200),
         response_bytes: 3 << 20,
-        ..StreamEnd::default()
+        ..status_end(200)
     };
     let grpc = |status| StreamEnd {
-        http_status: Some(200),
         grpc_status: Some(status),
-        ..StreamEnd::default()
+        ..status_end(200)
     };
     let gone = StreamEnd {
         response_flags: 0x4000,
         ..StreamEnd::default()
     };
-    let table = [
+    vec![
         (error, "1", status_end(200), 5, None),
         (error, "1", status_end(302), 5, None),
         (error, "1", status_end(404), 5, Some("error")),
@@ -259,8 +263,12 @@ fn rules_that_the_end_decides_keep_this_hops_span() {
             Some("slow"),
         ),
         ("http.response.status_code exists", "1", gone, 5, None),
-    ];
-    for (condition, rate, end, milliseconds, wanted) in table {
+    ]
+}
+
+#[test]
+fn rules_that_the_end_decides_keep_this_hops_span() {
+    for (condition, rate, end, milliseconds, wanted) in end_table() {
         let mut bench = Bench::new(&rules("0", &rule(condition, rate)));
         let incoming = traceparent(LOW_TRACE, "00");
         let left = bench.get("/", &[("traceparent", &incoming)]);

@@ -1,5 +1,6 @@
 //! The reference page of the filter's metrics is generated from the same definitions that the code
 //! uses; `make docs` writes it, this test compares it byte for byte.
+#![allow(clippy::unwrap_used, reason = "test code")]
 
 use std::fmt::Write;
 use std::path::Path;

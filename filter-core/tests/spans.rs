@@ -203,16 +203,23 @@ fn a_grpc_call_is_named_and_judged_by_its_own_status() {
     }
 }
 
-#[test]
-fn the_outcome_of_every_ending_is_told_as_the_conventions_say() {
+type EndingRow = (
+    Direction,
+    StreamEnd,
+    i32,
+    Option<&'static str>,
+    Option<bool>,
+);
+
+/// (direction, end, span status, error.type, client_left)
+fn endings() -> Vec<EndingRow> {
     use Direction::{Inbound, Outbound};
     let flags = |http_status, response_flags| StreamEnd {
         http_status,
         response_flags,
         ..StreamEnd::default()
     };
-    // (direction, end, span status, error.type, client_left)
-    let table = [
+    vec![
         (Inbound, status_end(200), 0, None, None),
         (Inbound, status_end(404), 0, Some("404"), None),
         (Outbound, status_end(404), 2, Some("404"), None),
@@ -266,8 +273,12 @@ fn the_outcome_of_every_ending_is_told_as_the_conventions_say() {
         (Inbound, flags(None, 0x4000), 0, None, Some(true)),
         (Inbound, flags(None, 0x1000_0000), 0, None, Some(true)),
         (Inbound, flags(Some(101), 0x4000), 0, None, Some(true)),
-    ];
-    for (direction, end, status, error_type, client_left) in table {
+    ]
+}
+
+#[test]
+fn the_outcome_of_every_ending_is_told_as_the_conventions_say() {
+    for (direction, end, status, error_type, client_left) in endings() {
         let mut bench = Bench::at(r#"{"sampling":{"default_rate":1}}"#, direction);
         let left = bench.get("/", &[]);
         bench.end(left, 5, end);

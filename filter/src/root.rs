@@ -143,6 +143,15 @@ impl Root {
         });
     }
 
+    fn export_now(&mut self, now: u64) {
+        let Some(shared) = self.shared.clone() else {
+            return;
+        };
+        if let Ok(mut shared) = shared.try_borrow_mut() {
+            self.export(&mut shared, now);
+        }
+    }
+
     fn export(&mut self, shared: &mut Shared, now: u64) {
         while let Some(dispatch) = shared.engine.poll_export(now) {
             let path = match dispatch.signal {
@@ -214,6 +223,10 @@ impl Context for Root {
         if let Ok(mut shared) = shared.try_borrow_mut() {
             let entropy = shared.entropy.next_u64();
             shared.engine.export_outcome(id, outcome, now, entropy);
+        }
+        // What waits goes out as soon as there is room: a tick alone would bound the throughput.
+        if outcome == Outcome::Accepted {
+            self.export_now(now);
         }
     }
 

@@ -567,6 +567,26 @@ fn a_host_that_does_not_send_is_asked_again_later() {
 }
 
 #[test]
+fn an_accepted_batch_makes_room_for_the_next_one_at_once() {
+    let json = r#"{"sampling":{"default_rate":1},"export":{"cluster":"collector",
+        "batch_spans":100,"max_in_flight":2}}"#;
+    let root = start(json);
+    for context in 100..1_100 {
+        exchange(root, context, REQUEST, 200);
+    }
+    root.tick(1);
+    let mut waiting = http_calls();
+    assert_eq!(waiting.len(), 2, "the window");
+    let mut batches = 0;
+    while let Some(call) = waiting.pop() {
+        batches += 1;
+        root.answer(&call, &[(":status", "200")]);
+        waiting.extend(http_calls());
+    }
+    assert_eq!(batches, 10, "without a further tick");
+}
+
+#[test]
 fn retry_after_is_honoured() {
     let root = start(&policy("1", ""));
     exchange(root, 10, REQUEST, 200);
