@@ -15,191 +15,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use integration_tests::artefacts;
-use integration_tests::envoy::Envoy;
 use integration_tests::wait;
-use serde_json::{Value, json};
-use tempfile::TempDir;
 
 mod proxies;
 mod receiver;
 mod traffic;
+mod watching;
 mod wire;
-use proxies::Listener;
-use receiver::Receiver;
 use traffic::{CONNECTIONS, LIMIT, Traffic, by};
-use wire::{Echo, Seen};
-
-const WORKERS: u32 = 2;
-
-/// Everything is kept; the form of our tracestate members tells which policy wrote them.
-fn policy(form: &str) -> String {
-    format!(
-        "sampling:\n  default_rate: 1.0\n  priority_rules: []\n\
-         export: {{ gzip: false, ledger_interval: 1s }}\npropagation: {{ tracestate: {form} }}\n"
-    )
-}
-
-/// A proxy whose filter's configuration is a watched file.
-struct Proxy {
-    echo: Echo,
-    receiver: Receiver,
-    envoy: Envoy,
-    folder: TempDir,
-    module: PathBuf,
-}
-
-impl Proxy {
-    async fn start(form: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let (echo, receiver) = (Echo::start().await, Receiver::start().await);
-        let module = artefacts::module().unwrap().canonicalize().unwrap();
-        let collector = receiver.address();
-        let file = folder.path().join("filter.yaml");
-        let rendered = render(&folder, "filter", &policy(form), &module, collector, &[]);
-        fs::write(&file, rendered).unwrap();
-        let inbound = format!("127.0.0.1:0={}", echo.address());
-        let further = [
-            "--inbound",
-            &inbound,
-            "--filter-file",
-            &file.to_string_lossy(),
-        ];
-        let config = render(
-            &folder,
-            "envoy",
-            &policy(form),
-            &module,
-            collector,
-            &further,
-        );
-        let envoy = Envoy::start("watching", &config, WORKERS).await.unwrap();
-        Self {
-            echo,
-            receiver,
-            envoy,
-            folder,
-            module,
-        }
-    }
-
-    /// A proxy that watches its listeners instead of the filter's configuration.
-    async fn start_with_watched_listener(form: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let (echo, receiver) = (Echo::start().await, Receiver::start().await);
-        let (config, listeners) = listener_files(&folder, form, &echo, &receiver);
-        fs::write(folder.path().join("filter.yaml"), listeners).unwrap();
-        let envoy = Envoy::start("watching", &config, WORKERS).await.unwrap();
-        Self {
-            echo,
-            receiver,
-            envoy,
-            folder,
-            module: PathBuf::new(),
-        }
-    }
-
-    /// The watched file's content for a policy.
-    fn rendered(&self, form: &str) -> String {
-        let collector = self.receiver.address();
-        render(
-            &self.folder,
-            "filter",
-            &policy(form),
-            &self.module,
-            collector,
-            &[],
-        )
-    }
-
-    /// Moves a new content over the watched file, as a whole.
-    fn install(&self, content: &str) {
-        let new = self.folder.path().join("filter.yaml.new");
-        fs::write(&new, content).unwrap();
-        fs::rename(&new, self.folder.path().join("filter.yaml")).unwrap();
-    }
-
-    /// The filter's own statistics, names without their prefix.
-    async fn counters(&self) -> BTreeMap<String, u64> {
-        let stats = self.envoy.stats().await.unwrap();
-        let own = stats.into_iter().filter_map(|(name, value)| {
-            Some((
-                name.strip_prefix("wasmcustom.tracemeter_")?.to_owned(),
-                value,
-            ))
-        });
-        own.collect()
-    }
-
-    async fn counted(&self, name: &str) -> u64 {
-        self.counters().await.get(name).copied().unwrap_or(0)
-    }
-}
-
-/// A configuration without listeners, and the file that it takes them from.
-fn listener_files(
-    folder: &TempDir,
-    form: &str,
-    echo: &Echo,
-    receiver: &Receiver,
-) -> (String, String) {
-    let policy = proxies::with(
-        proxies::keep_all(),
-        json!({"propagation": {"tracestate": form}, "export": {"ledger_interval": "1s"}}),
-    );
-    let listener = Listener::new("inbound", "INBOUND", policy);
-    let text = proxies::config(&[listener], echo.address(), receiver.address());
-    let mut config: Value = serde_json::from_str(&text).unwrap();
-    let resources = config["static_resources"].as_object_mut().unwrap();
-    let mut listeners = resources.remove("listeners").unwrap();
-    listeners[0]["@type"] = "type.googleapis.com/envoy.config.listener.v3.Listener".into();
-    let file = folder.path().join("filter.yaml");
-    config["dynamic_resources"] = json!({"lds_config": {
-        "resource_api_version": "V3",
-        "path_config_source": {"path": file.to_string_lossy()},
-    }});
-    (
-        config.to_string(),
-        json!({ "resources": listeners }).to_string(),
-    )
-}
-
-fn render(
-    folder: &TempDir,
-    target: &str,
-    policy: &str,
-    module: &std::path::Path,
-    collector: SocketAddr,
-    further: &[&str],
-) -> String {
-    let file = folder.path().join("policy.yaml");
-    fs::write(&file, policy).unwrap();
-    let output = Command::new(artefacts::mesh_config().unwrap())
-        .args([
-            "render",
-            target,
-            "--service",
-            "reloaded",
-            "--collector",
-            &collector.to_string(),
-        ])
-        .arg("--policy")
-        .arg(&file)
-        .arg("--wasm")
-        .arg(module)
-        .args(further)
-        .output()
-        .unwrap();
-    let complaints = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{complaints}");
-    String::from_utf8(output.stdout).unwrap()
-}
+use watching::{Proxy, listener_files, other_build};
+use wire::Seen;
 
 /// Reads the statistics all the time: the names of counters that went back.
 async fn watch(proxy: &Proxy, stop: &AtomicBool) -> Vec<String> {
@@ -333,6 +161,36 @@ async fn a_changed_policy_takes_effect_under_load_and_nothing_is_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_while_the_collector_is_away_lose_nothing_either() {
+    let proxy = Proxy::start("members").await;
+    let traffic = Traffic::start(proxy.envoy.listener("inbound").unwrap());
+    traffic.all_by("members").await;
+    traffic.more(20).await;
+    proxy.receiver.be_away(true);
+    for form in ["compact", "members", "compact"] {
+        let refused = proxy.receiver.be_away(true);
+        wait::until("a refused export", LIMIT, async || {
+            Ok((proxy.receiver.be_away(true) > refused).then_some(()))
+        })
+        .await
+        .unwrap();
+        proxy.install(&proxy.rendered(form));
+        traffic.all_by(form).await;
+    }
+    traffic.more(20).await;
+    let arrived = proxy.receiver.len();
+    let requests = traffic.end().await;
+    let refused = proxy.receiver.be_away(false);
+    println!(
+        "{refused} exports refused, {arrived} of {} spans were there",
+        requests.len()
+    );
+    assert!(arrived < requests.len() / 2, "the receiver was never away");
+    settle(&proxy, &requests).await;
+    assert!(proxy.counted("export_retries_total").await > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broken_policy_leaves_the_last_good_one_in_force() {
     let proxy = Proxy::start("members").await;
     let traffic = Traffic::start(proxy.envoy.listener("inbound").unwrap());
@@ -410,14 +268,6 @@ async fn a_changed_listener_serves_both_policies_until_it_has_drained_and_loses_
     let mut requests = old.end().await;
     requests.extend(new.end().await);
     settle(&proxy, &requests).await;
-}
-
-/// The module with a custom section more: the same code as another file.
-fn other_build(module: &std::path::Path) -> Vec<u8> {
-    let mut bytes = fs::read(module).unwrap();
-    // Section 0, six bytes: a name of five.
-    bytes.extend_from_slice(b"\x00\x06\x05build");
-    bytes
 }
 
 /// Another module means another VM, and a VM that ends cannot send any more: up to two ticks of

@@ -74,6 +74,9 @@ pub(crate) struct Receiver {
 #[derive(Default)]
 struct Kept {
     spans: Vec<Span>,
+    /// Everything is answered with 503 and forgotten.
+    away: bool,
+    refused: usize,
     deltas: Deltas,
 }
 
@@ -113,6 +116,13 @@ impl Receiver {
             .map(|span| (&span.trace_id, &span.id))
             .collect();
         ids.len()
+    }
+
+    /// Answers 503 to everything from now on, or no longer; gives how often it did so far.
+    pub(crate) fn be_away(&self, away: bool) -> usize {
+        let mut kept = self.kept.lock().unwrap();
+        kept.away = away;
+        kept.refused
     }
 
     /// What the ledger has counted so far.
@@ -168,6 +178,11 @@ async fn take(request: Request<Incoming>, kept: &Mutex<Kept>) -> Response<Full<B
     let bytes = body.map(|body| body.to_bytes()).unwrap_or_default();
     let mut response = Response::new(Full::new(Bytes::new()));
     let mut kept = kept.lock().unwrap();
+    if kept.away {
+        kept.refused += 1;
+        *response.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
+        return response;
+    }
     let readable = if path.ends_with("/metrics") {
         kept.deltas.take(&bytes)
     } else if path.ends_with("/traces") {
