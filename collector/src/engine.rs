@@ -27,6 +27,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::metrics::Metrics;
 use crate::otlp::batch::SpanBatch;
+use crate::otlp::metrics::LedgerBatch;
 use crate::policy::Rules;
 use crate::store::catalog::CatalogError;
 use crate::store::{Inserted, Settings, Store};
@@ -79,10 +80,19 @@ pub(crate) enum AppendError {
     Closed,
 }
 
+/// What a request holds, decoded.
+#[derive(Debug)]
+pub(crate) enum Rows {
+    /// Spans.
+    Spans(SpanBatch),
+    /// Deltas of the ledger.
+    Ledger(LedgerBatch),
+}
+
 /// A request for the committer.
 struct Append {
     record: Record,
-    batch: SpanBatch,
+    rows: Rows,
     reply: oneshot::Sender<Result<Inserted, AppendError>>,
 }
 
@@ -158,14 +168,14 @@ impl Engine {
     pub(crate) async fn append(
         &self,
         record: Record,
-        batch: SpanBatch,
+        rows: Rows,
     ) -> Result<Inserted, AppendError> {
         if self.store.is_full() {
             return Err(AppendError::HotFull);
         }
         let sender = self.sender().ok_or(AppendError::Closed)?;
         let (reply, answer) = oneshot::channel();
-        sender.try_send(Command::Append(Append { record, batch, reply })).map_err(|error| {
+        sender.try_send(Command::Append(Append { record, rows, reply })).map_err(|error| {
             match error {
                 mpsc::error::TrySendError::Full(_) => AppendError::QueueFull,
                 mpsc::error::TrySendError::Closed(_) => AppendError::Closed,

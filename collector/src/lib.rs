@@ -33,6 +33,8 @@ mod serve;
 mod server;
 mod sql;
 mod store;
+#[cfg(test)]
+mod testing;
 mod wal;
 
 pub use cli::run;

@@ -94,6 +94,12 @@ pub(crate) struct Metrics {
     pub(crate) spans: Counter,
     /// Spans that were known already.
     pub(crate) duplicates: Counter,
+    /// Ledger deltas counted.
+    pub(crate) ledger_deltas: Counter,
+    /// Ledger deltas received again.
+    pub(crate) ledger_duplicates: Counter,
+    /// Metric points that are not the ledger's.
+    pub(crate) points_refused: Counter,
     spans_refused: [Counter; Refusal::ALL.len()],
     requests_refused: [Counter; RequestRefusal::ALL.len()],
     /// Records written to the log.
@@ -176,6 +182,9 @@ impl Metrics {
             ("body_bytes_total", "Bytes of request bodies as received.", &self.body_bytes),
             ("spans_stored_total", "Spans stored.", &self.spans),
             ("spans_duplicate_total", "Spans received again.", &self.duplicates),
+            ("ledger_deltas_total", "Ledger deltas counted.", &self.ledger_deltas),
+            ("ledger_duplicate_total", "Ledger deltas received again.", &self.ledger_duplicates),
+            ("points_refused_total", "Metric points that are not stored.", &self.points_refused),
             ("spans_recovered_total", "Spans read back from the log at start.", &self.recovered),
             ("log_records_total", "Records written to the log.", &self.log_records),
             ("log_bytes_total", "Bytes written to the log.", &self.log_bytes),

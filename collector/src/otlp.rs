@@ -16,9 +16,10 @@ pub(crate) mod batch;
 pub(crate) mod decode;
 pub(crate) mod json;
 pub(crate) mod limits;
+pub(crate) mod metrics;
 pub(crate) mod reply;
 pub(crate) mod span;
 pub(crate) mod wire;
 
-#[cfg(any())]
+#[cfg(test)]
 mod oracle_tests;

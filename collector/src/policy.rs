@@ -1,14 +1,16 @@
-//! What the collector asks the policy: prices, classes, retention.
+//! What the collector asks the policy: prices, classes, errors, retention.
 //!
 //! The rules are pure. A change of the policy takes effect for what is received afterwards;
-//! spans that are still in the log only (not yet in a partition) are priced again by the new
+//! spans that are still in the log only (not yet in a partition) are judged again by the new
 //! policy when the collector restarts.
 
 use std::path::{Path, PathBuf};
 
-use mesh_config::DataTag;
+use mesh_config::classify::{Classifier, ClassifyError};
 use mesh_config::money::NanoUsd;
-use mesh_config::price::PriceTable;
+use mesh_config::policy::Classification;
+use mesh_config::price::{PriceBook, PriceError};
+use mesh_config::{DataTag, Diagnostics, Policy};
 use thiserror::Error;
 
 use crate::otlp::any::Any;
@@ -20,10 +22,34 @@ pub(crate) const FILTER_SCOPE: &str = "tracemeter";
 /// The operation of database client spans that name none.
 const DATABASE_OPERATION: &str = "database_query";
 
-/// Prices, classes and retention of one policy.
-#[derive(Debug, Default)]
+/// Why a policy cannot be used.
+#[derive(Debug, Error)]
+pub(crate) enum PolicyError {
+    /// The file cannot be read.
+    #[error("cannot read policy `{path}`: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// The document is refused.
+    #[error("policy is refused:\n{0}")]
+    Refused(Diagnostics),
+    /// The prices contradict each other.
+    #[error("prices are refused: {0}")]
+    Prices(#[from] PriceError),
+    /// The classification cannot be compiled.
+    #[error("classification is refused: {0}")]
+    Classes(#[from] ClassifyError),
+}
+
+/// One policy, compiled.
+#[derive(Debug)]
 pub(crate) struct Rules {
-    prices: PriceTable,
+    policy: Policy,
+    prices: PriceBook,
+    classifier: Classifier,
 }
 
 /// What the price of a span depends on.
@@ -80,33 +106,46 @@ impl<'a> Facts<'a> {
     }
 }
 
-/// Why a policy cannot be used.
-#[derive(Debug, Error)]
-pub(crate) enum PolicyError {
-    /// The file cannot be read.
-    #[error("cannot read policy `{path}`: {source}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        source: std::io::Error,
-    },
-}
-
 impl Rules {
-    /// Reads a policy; without a file the documented defaults hold.
+    /// Reads a policy (JSON when the file's name says so, else YAML); without a file the
+    /// documented defaults hold.
     pub(crate) fn load(file: Option<&Path>) -> Result<Self, PolicyError> {
-        let Some(path) = file else { return Ok(Self::default()) };
-        let _text = std::fs::read_to_string(path)
+        let Some(path) = file else { return Self::compile(Policy::default()) };
+        let text = std::fs::read_to_string(path)
             .map_err(|source| PolicyError::Read { path: path.to_owned(), source })?;
-        Ok(Self::default())
+        let loaded = if path.extension().is_some_and(|extension| extension == "json") {
+            Policy::from_json(text.as_bytes())
+        } else {
+            Policy::from_yaml(&text, &path.to_string_lossy())
+        }
+        .map_err(PolicyError::Refused)?;
+        for warning in &loaded.warnings {
+            tracing::warn!(%warning, "policy");
+        }
+        Self::compile(loaded.policy)
     }
 
-    /// The cost of a span that carries none, and what it was derived from.
-    pub(crate) fn price(&self, facts: &Facts<'_>, duration_ns: u64) -> (u64, CostSource) {
+    /// Compiles a policy.
+    pub(crate) fn compile(policy: Policy) -> Result<Self, PolicyError> {
+        Ok(Self {
+            prices: policy.cost.price_book()?,
+            classifier: Classifier::from_policy(&policy.classification)?,
+            policy,
+        })
+    }
+
+    /// The cost of a span that carries none, what it was derived from, and the version of the
+    /// prices.
+    pub(crate) fn price(
+        &self,
+        facts: &Facts<'_>,
+        start_ns: u64,
+        duration_ns: u64,
+    ) -> (u64, CostSource, &str) {
+        let (table, _) = self.prices.at(start_ns);
         let tokens = facts.input_tokens > 0 || facts.output_tokens > 0;
         if tokens
-            && let Some(cost) = self.prices.tokens(
+            && let Some(cost) = table.tokens(
                 facts.provider,
                 facts.model,
                 facts.input_tokens,
@@ -114,31 +153,45 @@ impl Rules {
                 facts.cached_tokens,
             )
         {
-            return (cost.as_nanos(), CostSource::TokenPrice);
+            return (cost.as_nanos(), CostSource::TokenPrice, table.version());
         }
         let operation = match facts.operation_type {
             "" if facts.is_database => DATABASE_OPERATION,
             named => named,
         };
-        let id = self.prices.operation(operation);
+        let id = table.operation(operation);
         let source =
             if id.is_known() { CostSource::PriceTable } else { CostSource::DefaultPrice };
-        (self.prices.cost_of(id, duration_ns, facts.bytes()).as_nanos(), source)
+        (table.cost_of(id, duration_ns, facts.bytes()).as_nanos(), source, table.version())
     }
 
-    /// The version of the prices in force.
-    pub(crate) fn price_version(&self) -> &str {
-        self.prices.version()
+    fn classification(&self) -> &Classification {
+        &self.policy.classification
     }
 
     /// The class that an attribute's name and value point to.
-    pub(crate) fn class_of(&self, _key: &str, _value: &str) -> DataTag {
-        DataTag::ExportOk
+    pub(crate) fn class_of(&self, name: &str, value: &str) -> Option<DataTag> {
+        self.classifier.classify(name.as_bytes(), value.as_bytes()).map(|(tag, _)| tag)
+    }
+
+    /// The class of a tag as a sender wrote it.
+    pub(crate) fn class_of_tag(&self, tag: &str) -> DataTag {
+        DataTag::parse(tag.as_bytes()).unwrap_or(self.classification().unknown_tag)
+    }
+
+    /// The class of a span that neither its sender nor a detector classified.
+    pub(crate) fn default_class(&self) -> DataTag {
+        if self.classification().strict { DataTag::Sensitive } else { DataTag::ExportOk }
+    }
+
+    /// Whether HTTP or gRPC status put a span into the error class.
+    pub(crate) fn is_error(&self, http: Option<u16>, grpc: Option<u32>) -> bool {
+        self.policy.sampling.error_classes.is_error(http, grpc, false)
     }
 
     /// Days that spans of a class may be kept.
     pub(crate) fn retention_days(&self, class: DataTag) -> u16 {
-        u16::try_from(class.default_retention_days()).unwrap_or(u16::MAX)
+        u16::try_from(self.classification().retention_days.of(class)).unwrap_or(u16::MAX)
     }
 }
 

@@ -15,7 +15,7 @@ mod output;
 mod session;
 mod tables;
 
-#[cfg(any())]
+#[cfg(test)]
 mod tests;
 
 pub(crate) use output::{Format, render};

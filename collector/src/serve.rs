@@ -99,9 +99,11 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), ServeError> {
 fn open(args: &ServeArgs) -> Result<App, ServeError> {
     let rules = Rules::load(args.policy.as_deref())?;
     let metrics = Arc::new(Metrics::default());
+    let hot_bytes = args.hot_mib.max(1) << 20;
     let settings = Settings {
-        hot_bytes: args.hot_mib << 20,
-        generation_bytes: args.generation_mib << 20,
+        hot_bytes,
+        // A generation that may not be sealed before memory is full would be full for ever.
+        generation_bytes: (args.generation_mib.max(1) << 20).min(hot_bytes / 2),
         generation_age: Duration::from_secs(args.generation_age),
         dedup_bytes: args.dedup_mib << 20,
         ..Settings::default()

@@ -29,9 +29,11 @@ pub(crate) mod compact;
 pub(crate) mod dedup;
 pub(crate) mod generation;
 pub(crate) mod hot;
+pub(crate) mod instances;
+pub(crate) mod ledger;
 pub(crate) mod parts;
 
-#[cfg(any())]
+#[cfg(test)]
 mod tests;
 
 pub(crate) use hot::{Inserted, Settings, Snapshot, Store};

@@ -52,7 +52,7 @@ pub(crate) mod fs;
 pub(crate) mod log;
 pub(crate) mod record;
 
-#[cfg(any())]
+#[cfg(test)]
 mod faulty_fs;
-#[cfg(any())]
+#[cfg(test)]
 mod model_tests;

@@ -9,9 +9,9 @@ use std::time::Instant;
 
 use tokio::sync::mpsc::Receiver;
 
-use super::{Append, AppendError, Command};
+use super::{Append, AppendError, Command, Rows};
 use crate::metrics::Metrics;
-use crate::store::Store;
+use crate::store::{Inserted, Store};
 use crate::store::generation::Sealed;
 use crate::wal::fs::RealFs;
 use crate::wal::log::Log;
@@ -79,7 +79,7 @@ impl Committer {
         for append in group.drain(..) {
             self.metrics.log_bytes.add(append.record.payload.len() as u64);
             records.push(append.record);
-            waiting.push((append.batch, append.reply));
+            waiting.push((append.rows, append.reply));
         }
         // Keyed by the operating system's entropy; it need not be secret for long.
         let salt = RandomState::new().hash_one(start);
@@ -98,16 +98,29 @@ impl Committer {
         }
         self.metrics.log_records.add(records.len() as u64);
         drop(records);
-        for (batch, reply) in waiting {
-            let inserted = self.store.insert(&batch, start).map_err(|error| {
-                tracing::error!(%error, "rows of a logged request cannot be shown until a restart");
-                AppendError::Storage
-            });
-            if let Ok(inserted) = inserted {
+        for (rows, reply) in waiting {
+            let inserted = self.insert(&rows, start);
+            let _ = reply.send(inserted);
+        }
+    }
+
+    fn insert(&self, rows: &Rows, now: Instant) -> Result<Inserted, AppendError> {
+        match rows {
+            Rows::Spans(batch) => {
+                let inserted = self.store.insert(batch, now).map_err(|error| {
+                    tracing::error!(%error, "rows of a logged request are not shown until a restart");
+                    AppendError::Storage
+                })?;
                 self.metrics.spans.add(inserted.new);
                 self.metrics.duplicates.add(inserted.duplicates);
+                Ok(inserted)
             }
-            let _ = reply.send(inserted);
+            Rows::Ledger(batch) => {
+                let inserted = self.store.insert_ledger(batch, now);
+                self.metrics.ledger_deltas.add(inserted.new);
+                self.metrics.ledger_duplicates.add(inserted.duplicates);
+                Ok(inserted)
+            }
         }
     }
 

@@ -14,8 +14,9 @@ use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::compactor::Failure;
 use crate::store::catalog::{Catalog, Meta, Partition};
-use crate::store::compact::{self, CompactError, day_name};
-use crate::store::{Store, columns, parts};
+use crate::store::Store;
+use crate::store::compact::{self, CompactError, Content, day_name};
+use crate::store::generation::Batches;
 use crate::wal::fs::RealFs;
 
 /// Partitions of a day that are worth a merge.
@@ -58,22 +59,25 @@ fn candidates(partitions: &[Arc<Partition>]) -> Vec<(i64, Vec<Arc<Partition>>)> 
 }
 
 fn merge(day: i64, group: &[Arc<Partition>], root: &Path) -> Result<Meta, CompactError> {
-    let mut spans = Vec::new();
-    let mut trace_parts = Vec::new();
+    let mut batches = Batches::default();
     for partition in group {
-        read(&partition.spans(), &mut spans)?;
-        read(&partition.traces(), &mut trace_parts)?;
+        let meta = &partition.meta;
+        read(meta.rows, &partition.spans(), &mut batches.spans)?;
+        read(meta.traces, &partition.traces(), &mut batches.parts)?;
+        read(meta.ledger, &partition.ledger(), &mut batches.ledger)?;
     }
-    let spans = compact::sorted(&columns::schema(), &spans, "timestamp")?;
-    let trace_parts = compact::sorted(&parts::schema(), &trace_parts, "first_seen")?;
-    let trace_parts = compact::merge_parts(&trace_parts)?;
+    let mut content = Content::of(&batches)?;
+    content.parts = compact::merge_parts(&content.parts)?;
     // Unique: one thread merges, and the clock moves on between two merges of a day.
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos());
     let stem = format!("{}/m{now:020x}", day_name(day));
-    compact::write_partition(root, stem, day, &spans, &trace_parts)
+    compact::write_partition(root, stem, day, &content)
 }
 
-fn read(path: &Path, into: &mut Vec<RecordBatch>) -> Result<(), CompactError> {
+fn read(rows: u64, path: &Path, into: &mut Vec<RecordBatch>) -> Result<(), CompactError> {
+    if rows == 0 {
+        return Ok(());
+    }
     let file = std::fs::File::open(path)?;
     for batch in ParquetRecordBatchReaderBuilder::try_new(file)?.build()? {
         into.push(batch?);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use datafusion::arrow::array::AsArray;
+use datafusion::arrow::datatypes::Int64Type;
 use datafusion::parquet::arrow::ProjectionMask;
 use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
@@ -13,6 +14,7 @@ use super::OpenError;
 use crate::metrics::Metrics;
 use crate::otlp::decode::{self, Context};
 use crate::otlp::limits::Limits;
+use crate::otlp::metrics;
 use crate::policy::Rules;
 use crate::store::catalog::{Catalog, PARTS, Partition};
 use crate::store::compact;
@@ -145,12 +147,18 @@ impl Replay<'_> {
     fn record(&mut self, record: &Record) {
         let inserted = match record.kind {
             Kind::Traces => self.traces(record),
-            Kind::Metrics => Some(0),
+            Kind::Metrics => self.ledger(record),
         };
         match inserted {
             Some(spans) => self.spans += spans,
             None => self.failed += 1,
         }
+    }
+
+    fn ledger(&self, record: &Record) -> Option<u64> {
+        let batch = metrics::ledger(&record.decompress()?).ok()?;
+        self.store.insert_ledger(&batch, Instant::now());
+        Some(0)
     }
 
     fn traces(&self, record: &Record) -> Option<u64> {
@@ -178,9 +186,15 @@ fn report(segment: u64, damage: &Damage, replay: &Replay<'_>, metrics: &Metrics)
     tracing::info!(segment, spans = replay.spans, "recovered a log segment");
 }
 
-/// Fills the window of known spans from the youngest partitions.
+/// Fills the window of known spans and ledger deltas from the youngest partitions.
 fn remember(store: &Store, partitions: &[Arc<Partition>]) {
-    let mut youngest_first: Vec<_> = partitions.iter().collect();
+    for partition in partitions.iter().filter(|partition| partition.meta.ledger > 0) {
+        if let Err(error) = instances(partition, store) {
+            tracing::error!(partition = partition.meta.stem, %error, "cannot read the ledger");
+        }
+    }
+    let mut youngest_first: Vec<_> =
+        partitions.iter().filter(|partition| partition.meta.rows > 0).collect();
     youngest_first.sort_by_key(|partition| std::cmp::Reverse(partition.meta.max_ns));
     for partition in youngest_first {
         match keys(partition) {
@@ -219,4 +233,26 @@ fn keys(partition: &Partition) -> Result<Vec<Key>, Box<dyn std::error::Error>> {
         }
     }
     Ok(keys)
+}
+
+/// Reads which deltas a partition's ledger rows count.
+fn instances(partition: &Partition, store: &Store) -> Result<(), Box<dyn std::error::Error>> {
+    let file = std::fs::File::open(partition.ledger())?;
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file)?;
+    let mask = ProjectionMask::columns(builder.parquet_schema(), ["instance", "sequence"]);
+    for batch in builder.with_projection(mask).build()? {
+        let batch = batch?;
+        let (Some(instances), Some(sequences)) = (
+            batch.column_by_name("instance").and_then(|column| column.as_string_view_opt()),
+            batch.column_by_name("sequence").and_then(|column| column.as_primitive_opt::<Int64Type>()),
+        ) else {
+            return Err("unexpected column type".into());
+        };
+        for (instance, sequence) in instances.iter().zip(sequences.iter()) {
+            if let (Some(instance), Some(sequence)) = (instance, sequence) {
+                store.remember_instance(instance, sequence.unsigned_abs());
+            }
+        }
+    }
+    Ok(())
 }

@@ -7,7 +7,7 @@ use super::any;
 /// Most bytes of a message to a client; the rest is cut.
 const MESSAGE_BYTES: usize = 1_024;
 
-/// `ExportTraceServiceResponse`; empty when nothing was refused.
+/// `ExportTraceServiceResponse`, and the one for metrics, which has the same shape; empty when nothing was refused.
 pub(crate) fn partial_success(rejected: u64, message: &str) -> Vec<u8> {
     if rejected == 0 {
         return Vec::new();
@@ -21,13 +21,13 @@ pub(crate) fn partial_success(rejected: u64, message: &str) -> Vec<u8> {
     reply
 }
 
-/// The same as JSON.
-pub(crate) fn partial_success_json(rejected: u64, message: &str) -> String {
+/// The same as JSON; `items` names what was refused.
+pub(crate) fn partial_success_json(items: &str, rejected: u64, message: &str) -> String {
     if rejected == 0 {
         return "{}".to_owned();
     }
     // 64 bit integers are text in protobuf's JSON mapping.
-    let mut out = format!("{{\"partialSuccess\":{{\"rejectedSpans\":\"{rejected}\",\"errorMessage\":");
+    let mut out = format!("{{\"partialSuccess\":{{\"{items}\":\"{rejected}\",\"errorMessage\":");
     any::write_string(cut(message), &mut out);
     out.push_str("}}");
     out

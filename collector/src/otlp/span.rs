@@ -58,9 +58,9 @@ struct Lifted<'a> {
     sampling_reason: &'a str,
     retention_days: Option<u16>,
     class: Option<DataTag>,
-    detected: DataTag,
+    detected: Option<DataTag>,
     http_status: u16,
-    grpc_status: i64,
+    grpc_status: Option<u32>,
     facts: Facts<'a>,
 }
 
@@ -206,11 +206,12 @@ fn attributes<'a>(
         }
         count += 1;
         let (key, any) = attribute(value, count, limits)?;
-        if let Some(value) = any.as_str() {
-            lifted.detected = lifted.detected.max(context.rules.class_of(key, value));
-        } else {
-            lifted.detected = lifted.detected.max(context.rules.class_of(key, ""));
+        if key == "data_tag" && let Some(tag) = any.as_str() {
+            lifted.class = Some(context.rules.class_of_tag(tag));
+            continue;
         }
+        let found = context.rules.class_of(key, any.as_str().unwrap_or_default());
+        lifted.detected = lifted.detected.max(found);
         if !lift(key, any, &mut lifted) {
             write_member(key, any, limits, &mut first, out)?;
         }
@@ -259,7 +260,6 @@ fn lift<'a>(key: &str, any: Any<'a>, to: &mut Lifted<'a>) -> bool {
         "cost.price_version" => text(&mut to.price_version, any),
         "operation_type" => text(&mut to.operation_type, any),
         "sampling.reason" => text(&mut to.sampling_reason, any),
-        "data_tag" => set(&mut to.class, any.as_str().and_then(|tag| DataTag::parse(tag.as_bytes()))),
         "retention_days" => {
             set(&mut to.retention_days, any.as_int().and_then(|days| u16::try_from(days).ok()))
         }
@@ -269,7 +269,7 @@ fn lift<'a>(key: &str, any: Any<'a>, to: &mut Lifted<'a>) -> bool {
             .map(|status| to.http_status = status)
             .is_some(),
         "rpc.grpc.status_code" => {
-            to.grpc_status = any.as_int().unwrap_or(0);
+            to.grpc_status = any.as_int().and_then(|status| u32::try_from(status).ok());
             false
         }
         // The rest decides the cost and stays visible in the JSON.
@@ -400,9 +400,12 @@ fn settle(
     row: &mut SpanRow,
 ) {
     row.http_status = lifted.http_status;
-    row.error = row.status == 2 || lifted.http_status >= 400 || lifted.grpc_status != 0;
-    row.class = lifted.class.unwrap_or_default().max(lifted.detected);
-    let cap = context.rules.retention_days(row.class);
+    let rules = context.rules;
+    let http = (lifted.http_status != 0).then_some(lifted.http_status);
+    row.error = row.status == 2 || rules.is_error(http, lifted.grpc_status);
+    // A sender may say more than the detectors find, never less.
+    row.class = lifted.class.max(lifted.detected).unwrap_or_else(|| rules.default_class());
+    let cap = rules.retention_days(row.class);
     row.retention_days = lifted.retention_days.map_or(cap, |days| days.min(cap));
     row.operation_type = text.push(lifted.operation_type);
     row.sampling_reason = text.push(lifted.sampling_reason);
@@ -416,11 +419,12 @@ fn settle(
         // The filter charges a request once; its other hop carries no cost on purpose.
         None if scope.is_filter => (None, CostSource::NotCharged),
         None => {
-            row.price_version = text.push(context.rules.price_version());
-            let duration_ns = row.end_ns.saturating_sub(row.start_ns).unsigned_abs();
             let mut facts = lifted.facts;
             facts.operation_type = lifted.operation_type;
-            let (nanos, source) = context.rules.price(&facts, duration_ns);
+            let duration_ns = row.end_ns.saturating_sub(row.start_ns).unsigned_abs();
+            let (nanos, source, version) =
+                rules.price(&facts, row.start_ns.unsigned_abs(), duration_ns);
+            row.price_version = text.push(version);
             (Some(nanos), source)
         }
     };

@@ -14,7 +14,8 @@ use datafusion::datasource::listing::{
 use datafusion::error::Result;
 use datafusion::prelude::SessionContext;
 
-use crate::store::{Snapshot, columns, parts};
+use crate::store::catalog::Partition;
+use crate::store::{Snapshot, columns, ledger, parts};
 
 /// `trace_metadata` as the sum of the parts. A trace's root may be missing or late: then its
 /// columns are NULL until it comes.
@@ -31,16 +32,65 @@ const TRACE_METADATA: &str = "SELECT trace_id, \
      AS duration_ms \
      FROM trace_parts GROUP BY trace_id";
 
+/// The exact views over the ledger. Costs count every request, kept or not; `requests` counts
+/// each request once, at the proxy of the service that was called.
+const LEDGER_VIEWS: [(&str, &str); 5] = [
+    (
+        "cost_by_service",
+        "SELECT minute, service_name, SUM(cost_usd) AS cost_usd, \
+         SUM(CASE WHEN direction = 'inbound' THEN requests ELSE 0 END) AS requests \
+         FROM ledger GROUP BY minute, service_name",
+    ),
+    (
+        "cost_by_data_tag",
+        "SELECT minute, data_tag, SUM(cost_usd) AS cost_usd, \
+         SUM(CASE WHEN direction = 'inbound' THEN requests ELSE 0 END) AS requests \
+         FROM ledger GROUP BY minute, data_tag",
+    ),
+    (
+        "cost_by_route",
+        "SELECT minute, service_name, route, SUM(cost_usd) AS cost_usd, \
+         SUM(CASE WHEN direction = 'inbound' THEN requests ELSE 0 END) AS requests \
+         FROM ledger GROUP BY minute, service_name, route",
+    ),
+    (
+        "red_by_service",
+        "SELECT minute, service_name, SUM(requests) AS requests, SUM(errors) AS errors, \
+         SUM(duration_ms_sum) / NULLIF(SUM(requests), 0) AS duration_ms_mean \
+         FROM ledger WHERE direction = 'inbound' GROUP BY minute, service_name",
+    ),
+    (
+        "service_edges",
+        "SELECT minute, service_name AS source, peer AS target, SUM(requests) AS requests, \
+         SUM(errors) AS errors, SUM(cost_usd) AS cost_usd, \
+         SUM(request_bytes + response_bytes) AS bytes \
+         FROM ledger WHERE direction = 'outbound' GROUP BY minute, service_name, peer",
+    ),
+];
+
+type FileOf = fn(&Partition) -> (u64, PathBuf);
+
 /// Registers all tables.
 pub(super) async fn register(context: &SessionContext, snapshot: &Snapshot) -> Result<()> {
-    let span_files = snapshot.partitions.iter().map(|part| part.spans()).collect();
-    let spans = union(context, columns::schema(), &snapshot.spans, span_files)?;
-    context.register_table("spans", spans.into_view())?;
-    let part_files = snapshot.partitions.iter().map(|part| part.traces()).collect();
-    let trace_parts = union(context, parts::schema(), &snapshot.parts, part_files)?;
-    context.register_table("trace_parts", trace_parts.into_view())?;
-    let traces = context.sql(TRACE_METADATA).await?;
-    context.register_table("trace_metadata", traces.into_view())?;
+    let files = |of: FileOf| -> Vec<PathBuf> {
+        let named = snapshot.partitions.iter().map(|part| of(part));
+        named.filter(|(rows, _)| *rows > 0).map(|(_, path)| path).collect()
+    };
+    let tables: [(&str, SchemaRef, &[RecordBatch], FileOf); 3] = [
+        ("spans", columns::schema(), &snapshot.spans, |part| (part.meta.rows, part.spans())),
+        ("trace_parts", parts::schema(), &snapshot.parts, |part| {
+            (part.meta.traces, part.traces())
+        }),
+        ("ledger", ledger::schema(), &snapshot.ledger, |part| (part.meta.ledger, part.ledger())),
+    ];
+    for (name, schema, hot, of) in tables {
+        let table = union(context, schema, hot, files(of))?;
+        context.register_table(name, table.into_view())?;
+    }
+    for (name, query) in std::iter::once(("trace_metadata", TRACE_METADATA)).chain(LEDGER_VIEWS) {
+        let view = context.sql(query).await?;
+        context.register_table(name, view.into_view())?;
+    }
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! OTLP/gRPC: `TraceService/Export` as one frame in, one frame out.
+//! OTLP/gRPC: an `Export` call is one frame in, one frame out.
 //!
 //! Unary calls only, which is all that OTLP has. Errors are trailers-only answers; back-pressure
 //! carries `RetryInfo`, without which OTLP clients must not retry RESOURCE_EXHAUSTED.
@@ -19,11 +19,12 @@ use hyper::body::Frame;
 
 use super::App;
 use super::body::{self, Encoding, MAX_BODY};
-use super::ingest::{self, Accepted, Form, IngestError, RETRY_AFTER_S};
+use super::ingest::{self, Accepted, Export, Form, IngestError, RETRY_AFTER_S, Signal};
 use crate::metrics::RequestRefusal as Why;
 use crate::otlp::reply;
 
 const TRACES: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+const METRICS: &str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
 const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/grpc");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
@@ -36,17 +37,26 @@ const FRAME: usize = 5;
 /// The routes of the gRPC port.
 pub(crate) fn routes(app: Arc<App>) -> Router {
     Router::new()
-        .route(TRACES, post(export))
+        .route(TRACES, post(traces))
+        .route(METRICS, post(metrics))
         .fallback(|| async { failure(12, "unknown service or method", None) })
         .with_state(app)
 }
 
-async fn export(State(app): State<Arc<App>>, request: Request) -> Response {
+async fn traces(State(app): State<Arc<App>>, request: Request) -> Response {
+    export(&app, Signal::Traces, request).await
+}
+
+async fn metrics(State(app): State<Arc<App>>, request: Request) -> Response {
+    export(&app, Signal::Metrics, request).await
+}
+
+async fn export(app: &Arc<App>, signal: Signal, request: Request) -> Response {
     app.metrics.grpc_requests.add(1);
     if app.draining.load(Ordering::Acquire) {
         return failure(14, "shutting down", Some(RETRY_AFTER_S));
     }
-    match call(&app, request).await {
+    match call(app, signal, request).await {
         Ok(accepted) => success(&reply::partial_success(accepted.rejected, &accepted.message)),
         Err(error) => {
             let retry = error.is_retryable().then_some(RETRY_AFTER_S);
@@ -55,14 +65,18 @@ async fn export(State(app): State<Arc<App>>, request: Request) -> Response {
     }
 }
 
-async fn call(app: &Arc<App>, request: Request) -> Result<Accepted, IngestError> {
+async fn call(
+    app: &Arc<App>,
+    signal: Signal,
+    request: Request,
+) -> Result<Accepted, IngestError> {
     let (parts, body) = request.into_parts();
     let frame = read_frame(app, &parts.headers, body).await;
     if let Err(error) = &frame {
         app.metrics.refuse_request(error.why);
     }
-    let (message, encoding, share) = frame?;
-    ingest::traces(app, message, encoding, Form::Protobuf, share).await
+    let (body, encoding, share) = frame?;
+    ingest::export(app, Export { signal, body, encoding, form: Form::Protobuf, share }).await
 }
 
 async fn read_frame(

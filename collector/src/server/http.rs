@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 
 use super::body::{self, Encoding, MAX_BODY};
-use super::ingest::{self, Accepted, Form, IngestError, RETRY_AFTER_S};
+use super::ingest::{self, Accepted, Export, Form, IngestError, RETRY_AFTER_S, Signal};
 use super::{App, api};
 use crate::metrics::RequestRefusal as Why;
 use crate::otlp::reply;
@@ -23,7 +23,8 @@ const JSON: &str = "application/json";
 /// The routes of the HTTP port.
 pub(crate) fn routes(app: Arc<App>) -> Router {
     Router::new()
-        .route("/v1/traces", post(export))
+        .route("/v1/traces", post(traces))
+        .route("/v1/metrics", post(ledger))
         .route("/", get(page::index))
         .route("/traces/{id}", get(page::trace))
         .route("/style.css", get(page::style))
@@ -37,11 +38,19 @@ pub(crate) fn routes(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-async fn export(State(app): State<Arc<App>>, request: Request) -> Response {
+async fn traces(State(app): State<Arc<App>>, request: Request) -> Response {
+    export(&app, Signal::Traces, request).await
+}
+
+async fn ledger(State(app): State<Arc<App>>, request: Request) -> Response {
+    export(&app, Signal::Metrics, request).await
+}
+
+async fn export(app: &Arc<App>, signal: Signal, request: Request) -> Response {
     app.metrics.http_requests.add(1);
     let form = form_of(request.headers());
-    match call(&app, form, request).await {
-        Ok(accepted) => success(form.unwrap_or(Form::Protobuf), &accepted),
+    match call(app, signal, form, request).await {
+        Ok(accepted) => success(signal, form.unwrap_or(Form::Protobuf), &accepted),
         Err(error) => failure(form.unwrap_or(Form::Protobuf), &error),
     }
 }
@@ -61,6 +70,7 @@ fn form_of(headers: &HeaderMap) -> Option<Form> {
 
 async fn call(
     app: &Arc<App>,
+    signal: Signal,
     form: Option<Form>,
     request: Request,
 ) -> Result<Accepted, IngestError> {
@@ -84,17 +94,21 @@ async fn call(
         app.metrics.refuse_request(error.why);
     }
     let (form, encoding, body) = read?;
-    ingest::traces(app, body, encoding, form, share).await
+    ingest::export(app, Export { signal, body, encoding, form, share }).await
 }
 
-fn success(form: Form, accepted: &Accepted) -> Response {
+fn success(signal: Signal, form: Form, accepted: &Accepted) -> Response {
     match form {
         Form::Protobuf => {
             let reply = reply::partial_success(accepted.rejected, &accepted.message);
             ([(header::CONTENT_TYPE, PROTOBUF)], reply).into_response()
         }
         Form::Json => {
-            let reply = reply::partial_success_json(accepted.rejected, &accepted.message);
+            let items = match signal {
+                Signal::Traces => "rejectedSpans",
+                Signal::Metrics => "rejectedDataPoints",
+            };
+            let reply = reply::partial_success_json(items, accepted.rejected, &accepted.message);
             ([(header::CONTENT_TYPE, JSON)], reply).into_response()
         }
     }

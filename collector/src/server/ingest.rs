@@ -8,11 +8,10 @@ use bytes::Bytes;
 use super::App;
 use super::body::{self, Encoding};
 use super::budget::Share;
-use crate::engine::AppendError;
+use crate::engine::{AppendError, Rows};
 use crate::metrics::RequestRefusal as Why;
-use crate::otlp::batch::SpanBatch;
 use crate::otlp::decode::{self, Context};
-use crate::otlp::json;
+use crate::otlp::{json, metrics};
 use crate::wal::record::{Kind, Record};
 
 /// Bodies above this size are worked on by a thread of their own, so that small requests
@@ -20,6 +19,15 @@ use crate::wal::record::{Kind, Record};
 const INLINE_BYTES: usize = 256 << 10;
 /// What a refused client is asked to wait, in seconds.
 pub(crate) const RETRY_AFTER_S: u32 = 1;
+
+/// What a request exports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Signal {
+    /// Spans.
+    Traces,
+    /// The filter's ledger.
+    Metrics,
+}
 
 /// What a request is encoded as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +41,7 @@ pub(crate) enum Form {
 /// What was stored.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Accepted {
-    /// Refused spans.
+    /// Refused spans or points.
     pub(crate) rejected: u64,
     /// Why they were refused.
     pub(crate) message: String,
@@ -101,15 +109,23 @@ impl From<AppendError> for IngestError {
     }
 }
 
-/// Stores a trace export request; returns when it is durable.
-pub(crate) async fn traces(
-    app: &Arc<App>,
-    body: Bytes,
-    encoding: Encoding,
-    form: Form,
-    share: Share,
-) -> Result<Accepted, IngestError> {
-    let result = store(app, body, encoding, form, share).await;
+/// A request's body and how to read it.
+pub(crate) struct Export {
+    /// What it exports.
+    pub(crate) signal: Signal,
+    /// The body as received.
+    pub(crate) body: Bytes,
+    /// Its compression.
+    pub(crate) encoding: Encoding,
+    /// Its form.
+    pub(crate) form: Form,
+    /// The bytes in flight it has taken.
+    pub(crate) share: Share,
+}
+
+/// Stores an export request; returns when it is durable.
+pub(crate) async fn export(app: &Arc<App>, export: Export) -> Result<Accepted, IngestError> {
+    let result = store(app, export).await;
     if let Err(error) = &result {
         app.metrics.refuse_request(error.why);
         tracing::debug!(reason = error.why.as_str(), message = error.message, "refused a request");
@@ -117,70 +133,80 @@ pub(crate) async fn traces(
     result
 }
 
-async fn store(
-    app: &Arc<App>,
-    body: Bytes,
-    encoding: Encoding,
-    form: Form,
-    mut share: Share,
-) -> Result<Accepted, IngestError> {
-    app.metrics.body_bytes.add(body.len() as u64);
+/// A request that is ready for the log.
+struct Prepared {
+    record: Record,
+    /// `None` when there is nothing to store.
+    rows: Option<Rows>,
+    accepted: Accepted,
+    /// Held until the rows are in the store; from there on `hot_bytes` counts them.
+    _share: Share,
+}
+
+async fn store(app: &Arc<App>, export: Export) -> Result<Accepted, IngestError> {
+    app.metrics.body_bytes.add(export.body.len() as u64);
     let received_ns = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
-    let (record, batch) = if body.len() <= INLINE_BYTES {
-        prepare(app, body, encoding, form, received_ns, &mut share)?
+    let prepared = if export.body.len() <= INLINE_BYTES {
+        prepare(app, export, received_ns)?
     } else {
         let app = app.clone();
-        let worked = tokio::task::spawn_blocking(move || {
-            let prepared = prepare(&app, body, encoding, form, received_ns, &mut share);
-            prepared.map(|prepared| (prepared, share))
-        });
-        let (prepared, returned) = worked
+        tokio::task::spawn_blocking(move || prepare(&app, export, received_ns))
             .await
-            .map_err(|_| IngestError::refused(Why::Malformed, "the request cannot be decoded"))??;
-        share = returned;
-        prepared
+            .map_err(|_| IngestError::refused(Why::Malformed, "the request cannot be decoded"))??
     };
-    let accepted =
-        Accepted { rejected: batch.refused.total(), message: batch.refused.message() };
-    for (reason, count) in batch.refused.by_reason() {
-        app.metrics.refuse_spans(reason, count);
+    let Prepared { record, rows, accepted, _share } = prepared;
+    if let Some(rows) = rows {
+        app.engine.append(record, rows).await?;
     }
-    if !batch.spans.is_empty() {
-        app.engine.append(record, batch).await?;
-    }
-    drop(share);
     Ok(accepted)
 }
 
-fn prepare(
-    app: &App,
-    body: Bytes,
-    encoding: Encoding,
-    form: Form,
-    received_ns: u64,
-    share: &mut Share,
-) -> Result<(Record, SpanBatch), IngestError> {
-    let raw = body::decompress(body, encoding, share)?;
-    let raw = match form {
-        Form::Protobuf => raw,
-        Form::Json => json::traces_to_protobuf(&raw)
-            .map_err(|error| IngestError::refused(Why::Malformed, format!("not OTLP JSON: {error}")))?
-            .into(),
+fn prepare(app: &App, export: Export, received_ns: u64) -> Result<Prepared, IngestError> {
+    let Export { signal, body, encoding, form, mut share } = export;
+    let raw = body::decompress(body, encoding, &mut share)?;
+    let raw = match (form, signal) {
+        (Form::Protobuf, _) => Ok(raw),
+        (Form::Json, Signal::Traces) => json::traces_to_protobuf(&raw).map(Bytes::from),
+        (Form::Json, Signal::Metrics) => json::metrics_to_protobuf(&raw).map(Bytes::from),
+    }
+    .map_err(|error| IngestError::refused(Why::Malformed, format!("not OTLP JSON: {error}")))?;
+    let (kind, rows, accepted) = match signal {
+        Signal::Traces => spans(app, &raw, received_ns)?,
+        Signal::Metrics => ledger(app, &raw)?,
     };
-    let context = Context { limits: &app.limits, rules: &app.rules, received_ns };
-    let batch = decode::traces(&raw, &context)
-        .map_err(|error| IngestError::refused(Why::Malformed, format!("not OTLP: {error}")))?;
-    // The rows are held until they are in the store; from there on `hot_bytes` counts them.
-    if !share.grow(batch.memory_bytes()) {
+    if let Some(Rows::Spans(batch)) = &rows
+        && !share.grow(batch.memory_bytes())
+    {
         return Err(IngestError::refused(Why::InFlight, "too many bytes in flight"));
     }
-    let record = if batch.spans.is_empty() {
-        // Nothing will be logged.
-        Record::compress(Kind::Traces, received_ns, &[])
-    } else {
-        Record::compress(Kind::Traces, received_ns, &raw)
-    };
-    Ok((record, batch))
+    let logged: &[u8] = if rows.is_some() { &raw } else { &[] };
+    let record = Record::compress(kind, received_ns, logged);
+    Ok(Prepared { record, rows, accepted, _share: share })
+}
+
+type Decoded = (Kind, Option<Rows>, Accepted);
+
+fn spans(app: &App, raw: &[u8], received_ns: u64) -> Result<Decoded, IngestError> {
+    let context = Context { limits: &app.limits, rules: &app.rules, received_ns };
+    let batch = decode::traces(raw, &context)
+        .map_err(|error| IngestError::refused(Why::Malformed, format!("not OTLP: {error}")))?;
+    for (reason, count) in batch.refused.by_reason() {
+        app.metrics.refuse_spans(reason, count);
+    }
+    let accepted =
+        Accepted { rejected: batch.refused.total(), message: batch.refused.message() };
+    let rows = (!batch.spans.is_empty()).then_some(Rows::Spans(batch));
+    Ok((Kind::Traces, rows, accepted))
+}
+
+fn ledger(app: &App, raw: &[u8]) -> Result<Decoded, IngestError> {
+    let batch = metrics::ledger(raw)
+        .map_err(|error| IngestError::refused(Why::Malformed, format!("not OTLP: {error}")))?;
+    app.metrics.points_refused.add(batch.rejected);
+    let message = if batch.rejected > 0 { "only the filter's ledger is stored" } else { "" };
+    let accepted = Accepted { rejected: batch.rejected, message: message.to_owned() };
+    let rows = (!batch.deltas.is_empty()).then_some(Rows::Ledger(batch));
+    Ok((Kind::Metrics, rows, accepted))
 }

@@ -41,7 +41,8 @@ pub(crate) enum CatalogError {
     Version(u32),
 }
 
-/// One partition: the spans and trace parts of one segment and day.
+/// One partition: the spans, trace parts and ledger rows of one segment and day. There is a
+/// file for each kind that has rows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Meta {
@@ -53,7 +54,10 @@ pub(crate) struct Meta {
     pub(crate) rows: u64,
     /// Trace parts.
     pub(crate) traces: u64,
-    /// Bytes of both files.
+    /// Ledger rows.
+    #[serde(default)]
+    pub(crate) ledger: u64,
+    /// Bytes of all files.
     pub(crate) bytes: u64,
     /// Earliest start of a span, nanoseconds since the epoch.
     pub(crate) min_ns: i64,
@@ -89,6 +93,11 @@ impl Partition {
         self.root.join(spans_file(&self.meta.stem))
     }
 
+    /// The file with the ledger rows.
+    pub(crate) fn ledger(&self) -> PathBuf {
+        self.root.join(ledger_file(&self.meta.stem))
+    }
+
     /// The file with the trace parts.
     pub(crate) fn traces(&self) -> PathBuf {
         self.root.join(traces_file(&self.meta.stem))
@@ -101,6 +110,7 @@ impl Drop for Partition {
             // A file that stays behind is removed at the next start.
             drop(std::fs::remove_file(self.spans()));
             drop(std::fs::remove_file(self.traces()));
+            drop(std::fs::remove_file(self.ledger()));
         }
     }
 }
@@ -108,6 +118,11 @@ impl Drop for Partition {
 /// Name of a partition's spans file below `parts/`.
 pub(crate) fn spans_file(stem: &str) -> String {
     format!("{stem}.spans.parquet")
+}
+
+/// Name of a partition's ledger file below `parts/`.
+pub(crate) fn ledger_file(stem: &str) -> String {
+    format!("{stem}.ledger.parquet")
 }
 
 /// Name of a partition's trace parts file below `parts/`.
@@ -223,7 +238,7 @@ impl<F: Fs> Catalog<F> {
         let known: HashSet<PathBuf> = self
             .partitions
             .iter()
-            .flat_map(|part| [part.spans(), part.traces()])
+            .flat_map(|part| [part.spans(), part.traces(), part.ledger()])
             .collect();
         let mut removed = 0;
         for day in self.fs.list(&root)? {

@@ -1,10 +1,10 @@
-//! From rows in memory to Parquet partitions: one pair of files per segment and day.
+//! From rows in memory to Parquet partitions: one file per kind, segment and day.
 //!
 //! Spans are sorted by start time, zstd compressed, in row groups of
 //! [`ROW_GROUP_ROWS`]; a bloom filter on the trace id makes look-ups by id skip almost all
 //! of them. Files are synced before the catalog may name them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -25,10 +25,10 @@ use datafusion::parquet::schema::types::ColumnPath;
 use mesh_config::DataTag;
 use thiserror::Error;
 
-use super::catalog::{Meta, spans_file, traces_file};
-use super::generation::Sealed;
+use super::catalog::{Meta, ledger_file, spans_file, traces_file};
+use super::generation::{Batches, Sealed};
 use super::parts::{self, Part, PartColumns, day_of};
-use super::columns;
+use super::{columns, ledger};
 
 /// Rows of a Parquet row group: large enough to compress, small enough to skip.
 const ROW_GROUP_ROWS: usize = 128 * 1024;
@@ -47,18 +47,55 @@ pub(crate) enum CompactError {
     Parquet(#[from] ParquetError),
 }
 
+/// The rows of one partition.
+pub(crate) struct Content {
+    /// Spans, in order of time.
+    pub(crate) spans: RecordBatch,
+    /// Trace parts, one per trace.
+    pub(crate) parts: RecordBatch,
+    /// Ledger rows.
+    pub(crate) ledger: RecordBatch,
+}
+
+impl Content {
+    fn empty() -> Self {
+        Self {
+            spans: RecordBatch::new_empty(columns::schema()),
+            parts: RecordBatch::new_empty(parts::schema()),
+            ledger: RecordBatch::new_empty(ledger::schema()),
+        }
+    }
+
+    /// Sorts and merges batches of all kinds.
+    pub(crate) fn of(batches: &Batches) -> Result<Self, ArrowError> {
+        let parts = sorted(&parts::schema(), &batches.parts, "first_seen")?;
+        Ok(Self {
+            spans: sorted(&columns::schema(), &batches.spans, "timestamp")?,
+            parts,
+            ledger: sorted(&ledger::schema(), &batches.ledger, "minute")?,
+        })
+    }
+}
+
 /// Writes the partitions of a generation below `root`.
 pub(crate) fn write(sealed: &Sealed, root: &Path) -> Result<Vec<Meta>, CompactError> {
-    let spans = sorted(&columns::schema(), &sealed.spans, "timestamp")?;
-    let parts = sorted(&parts::schema(), &sealed.parts, "first_seen")?;
-    let mut part_days: HashMap<i64, RecordBatch> = by_day(&parts, "first_seen").into_iter().collect();
-    let mut metas = Vec::new();
-    for (day, spans) in by_day(&spans, "timestamp") {
-        // Parts are kept by day of their spans' start, so both sides have the same days.
-        let parts = part_days.remove(&day).unwrap_or_else(|| RecordBatch::new_empty(parts::schema()));
-        let parts = merge_parts(&parts)?;
+    let all = Content::of(&sealed.batches)?;
+    let mut days: BTreeMap<i64, Content> = BTreeMap::new();
+    for (day, spans) in by_day(&all.spans, "timestamp") {
+        days.entry(day).or_insert_with(Content::empty).spans = spans;
+    }
+    // Parts are kept by day of their spans' start, so they have the same days.
+    for (day, parts) in by_day(&all.parts, "first_seen") {
+        days.entry(day).or_insert_with(Content::empty).parts = parts;
+    }
+    for (day, ledger) in by_day(&all.ledger, "minute") {
+        days.entry(day).or_insert_with(Content::empty).ledger = ledger;
+    }
+    let mut metas = Vec::with_capacity(days.len());
+    for (day, mut content) in days {
+        content.parts = merge_parts(&content.parts)?;
         let stem = format!("{}/{:016x}", day_name(day), sealed.segment);
-        metas.push(write_partition(root, stem, day, &spans, &parts)?);
+        metas.push(write_partition(root, stem, day, &content)?);
     }
     Ok(metas)
 }
@@ -154,19 +191,27 @@ pub(crate) fn unhex(text: &str) -> Option<[u8; 16]> {
     (text.len() == 32).then(|| u128::from_str_radix(text, 16).ok())?.map(u128::to_be_bytes)
 }
 
-/// Writes and syncs both files of a partition.
+/// Writes and syncs the files of a partition.
 pub(crate) fn write_partition(
     root: &Path,
     stem: String,
     day: i64,
-    spans: &RecordBatch,
-    parts: &RecordBatch,
+    content: &Content,
 ) -> Result<Meta, CompactError> {
     let folder = root.join(day_name(day));
     std::fs::create_dir_all(&folder)?;
+    let Content { spans, parts, ledger } = content;
     let traces = parts.num_rows() as u64;
-    let bytes = write_file(&root.join(spans_file(&stem)), spans, traces, "timestamp")?
-        + write_file(&root.join(traces_file(&stem)), parts, traces, "first_seen")?;
+    let mut bytes = 0;
+    for (name, batch, time) in [
+        (spans_file(&stem), spans, "timestamp"),
+        (traces_file(&stem), parts, "first_seen"),
+        (ledger_file(&stem), ledger, "minute"),
+    ] {
+        if batch.num_rows() > 0 {
+            bytes += write_file(&root.join(name), batch, traces, time)?;
+        }
+    }
     File::open(&folder)?.sync_all()?;
     File::open(root)?.sync_all()?;
     let range = times(spans, "timestamp").map(|times| times.values().to_vec()).unwrap_or_default();
@@ -175,6 +220,7 @@ pub(crate) fn write_partition(
         day,
         rows: spans.num_rows() as u64,
         traces,
+        ledger: ledger.num_rows() as u64,
         bytes,
         min_ns: range.first().copied().unwrap_or_default(),
         max_ns: range.last().copied().unwrap_or_default(),

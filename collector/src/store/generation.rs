@@ -6,8 +6,10 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::error::ArrowError;
 
 use super::columns::SpanColumns;
+use super::ledger::Minutes;
 use super::parts::{self, PartColumns, Parts};
 use crate::otlp::batch::{SpanBatch, SpanRow};
+use crate::otlp::metrics::Delta;
 
 /// Rows after which builders become an immutable batch. A query copies what is in the
 /// builders, so this bounds that copy; DataFusion's own batch size is 8,192.
@@ -22,6 +24,7 @@ pub(crate) struct Generation {
     frozen_spans: Vec<RecordBatch>,
     frozen_parts: Vec<RecordBatch>,
     scratch: Parts,
+    ledger: Minutes,
     rows: u64,
     bytes: usize,
     opened: Option<Instant>,
@@ -32,10 +35,8 @@ pub(crate) struct Generation {
 pub(crate) struct Sealed {
     /// The log segment it belongs to.
     pub(crate) segment: u64,
-    /// Its spans.
-    pub(crate) spans: Vec<RecordBatch>,
-    /// Its trace parts.
-    pub(crate) parts: Vec<RecordBatch>,
+    /// Its rows.
+    pub(crate) batches: Batches,
     /// Number of spans.
     pub(crate) rows: u64,
     /// Estimated memory.
@@ -52,6 +53,7 @@ impl Generation {
             frozen_spans: Vec::new(),
             frozen_parts: Vec::new(),
             scratch: Parts::new(),
+            ledger: Minutes::default(),
             rows: 0,
             bytes: 0,
             opened: None,
@@ -87,6 +89,18 @@ impl Generation {
         Ok(())
     }
 
+    /// Adds deltas of the ledger.
+    pub(crate) fn insert_ledger<'a>(
+        &mut self,
+        deltas: impl Iterator<Item = &'a Delta>,
+        now: Instant,
+    ) {
+        for delta in deltas {
+            self.opened.get_or_insert(now);
+            self.bytes += self.ledger.add(delta) * LEDGER_ROW_BYTES;
+        }
+    }
+
     /// Number of spans.
     pub(crate) fn rows(&self) -> u64 {
         self.rows
@@ -102,8 +116,8 @@ impl Generation {
         self.opened
     }
 
-    /// Everything so far, as batches of spans and of parts.
-    pub(crate) fn snapshot(&self) -> Result<(Vec<RecordBatch>, Vec<RecordBatch>), ArrowError> {
+    /// Everything so far.
+    pub(crate) fn snapshot(&self) -> Result<Batches, ArrowError> {
         let mut spans = self.frozen_spans.clone();
         if self.spans.len() > 0 {
             spans.push(self.spans.snapshot()?);
@@ -112,7 +126,7 @@ impl Generation {
         if self.parts.len() > 0 {
             parts.push(self.parts.snapshot()?);
         }
-        Ok((spans, parts))
+        Ok(Batches { spans, parts, ledger: ledger_batches(&self.ledger)? })
     }
 
     /// Closes the generation.
@@ -125,13 +139,34 @@ impl Generation {
         }
         Ok(Sealed {
             segment: self.segment,
-            spans: self.frozen_spans,
-            parts: self.frozen_parts,
+            batches: Batches {
+                spans: self.frozen_spans,
+                parts: self.frozen_parts,
+                ledger: ledger_batches(&self.ledger)?,
+            },
             rows: self.rows,
             bytes: self.bytes,
         })
     }
 }
+
+/// Rows of one kind each.
+#[derive(Debug, Default)]
+pub(crate) struct Batches {
+    /// Spans.
+    pub(crate) spans: Vec<RecordBatch>,
+    /// Trace parts.
+    pub(crate) parts: Vec<RecordBatch>,
+    /// Ledger rows.
+    pub(crate) ledger: Vec<RecordBatch>,
+}
+
+fn ledger_batches(ledger: &Minutes) -> Result<Vec<RecordBatch>, ArrowError> {
+    if ledger.is_empty() { Ok(Vec::new()) } else { Ok(vec![ledger.batch()?]) }
+}
+
+/// Key, sums and histogram of one ledger row.
+const LEDGER_ROW_BYTES: usize = 1_024;
 
 /// Fixed-width columns and text views of one span and its share of a part.
 const ROW_BYTES: usize = 640;

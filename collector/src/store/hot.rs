@@ -13,7 +13,9 @@ use datafusion::arrow::error::ArrowError;
 use super::catalog::Partition;
 use super::dedup::{self, Dedup, Key};
 use super::generation::{Generation, Sealed};
+use super::instances::Instances;
 use crate::otlp::batch::{SpanBatch, SpanRow};
+use crate::otlp::metrics::{Delta, LedgerBatch};
 
 /// Limits of the store.
 #[derive(Debug, Clone, Copy)]
@@ -60,6 +62,8 @@ pub(crate) struct Snapshot {
     pub(crate) spans: Vec<RecordBatch>,
     /// Trace parts in memory.
     pub(crate) parts: Vec<RecordBatch>,
+    /// Ledger rows in memory.
+    pub(crate) ledger: Vec<RecordBatch>,
     /// Partitions.
     pub(crate) partitions: Vec<Arc<Partition>>,
 }
@@ -69,6 +73,7 @@ struct Inner {
     sealed: VecDeque<Arc<Sealed>>,
     partitions: Vec<Arc<Partition>>,
     dedup: Dedup,
+    instances: Instances,
 }
 
 /// See the module's documentation.
@@ -85,6 +90,7 @@ impl Store {
             sealed: VecDeque::new(),
             partitions,
             dedup: Dedup::new(settings.dedup_bytes),
+            instances: Instances::default(),
         };
         Self { settings, inner: Mutex::new(inner) }
     }
@@ -106,6 +112,25 @@ impl Store {
         inner.active.insert(batch, &rows, now)?;
         let new = rows.len() as u64;
         Ok(Inserted { new, duplicates: batch.spans.len() as u64 - new })
+    }
+
+    /// Adds the deltas of one request that were not counted yet.
+    pub(crate) fn insert_ledger(&self, batch: &LedgerBatch, now: Instant) -> Inserted {
+        let mut inner = self.lock();
+        let mut fresh: Vec<&Delta> = Vec::with_capacity(batch.deltas.len());
+        for delta in &batch.deltas {
+            if inner.instances.advance(&delta.instance, delta.sequence) {
+                fresh.push(delta);
+            }
+        }
+        let new = fresh.len() as u64;
+        inner.active.insert_ledger(fresh.into_iter(), now);
+        Inserted { new, duplicates: batch.deltas.len() as u64 - new }
+    }
+
+    /// Remembers that a filter instance's deltas up to `sequence` were counted.
+    pub(crate) fn remember_instance(&self, instance: &str, sequence: u64) {
+        self.lock().instances.advance(instance, sequence);
     }
 
     /// Fills the window of known spans; returns false once a half of it is full.
@@ -158,15 +183,17 @@ impl Store {
     /// A view for a query.
     pub(crate) fn snapshot(&self) -> Result<Snapshot, ArrowError> {
         let inner = self.lock();
-        let (active_spans, active_parts) = inner.active.snapshot()?;
+        let active = inner.active.snapshot()?;
         let mut snapshot = Snapshot {
-            spans: active_spans,
-            parts: active_parts,
+            spans: active.spans,
+            parts: active.parts,
+            ledger: active.ledger,
             partitions: inner.partitions.clone(),
         };
         for sealed in &inner.sealed {
-            snapshot.spans.extend(sealed.spans.iter().cloned());
-            snapshot.parts.extend(sealed.parts.iter().cloned());
+            snapshot.spans.extend(sealed.batches.spans.iter().cloned());
+            snapshot.parts.extend(sealed.batches.parts.iter().cloned());
+            snapshot.ledger.extend(sealed.batches.ledger.iter().cloned());
         }
         Ok(snapshot)
     }

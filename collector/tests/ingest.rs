@@ -1,0 +1,181 @@
+//! The real binary: transports, encodings, refusals.
+
+mod common;
+
+use std::io::Write as _;
+
+use common::{Collector, attribute, encoded, get, post, request, span};
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use prost::Message as _;
+use tonic::Code;
+use tonic::codec::CompressionEncoding;
+
+const PROTOBUF: (&str, &str) = ("content-type", "application/x-protobuf");
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[test]
+fn http_takes_protobuf_and_json_plain_gzip_and_zstd() {
+    let dir = tempfile::tempdir().unwrap();
+    let collector = Collector::start(dir.path(), &[]);
+    let bodies = [
+        (vec![PROTOBUF], encoded("plain", vec![span(1, 1)])),
+        (vec![PROTOBUF, ("content-encoding", "gzip")], gzip(&encoded("gzip", vec![span(1, 2)]))),
+        (
+            vec![PROTOBUF, ("content-encoding", "zstd")],
+            zstd::bulk::compress(&encoded("zstd", vec![span(1, 3)]), 3).unwrap(),
+        ),
+        (
+            vec![("content-type", "application/json; charset=utf-8")],
+            serde_json::to_vec(&request("json", vec![span(1, 4)])).unwrap(),
+        ),
+    ];
+    for (headers, body) in &bodies {
+        let reply = post(collector.http, "/v1/traces", headers, body).unwrap();
+        assert_eq!(reply.status, 200, "{headers:?}: {}", reply.text());
+    }
+    let rows = collector.sql("SELECT service_name, cost_usd FROM spans ORDER BY span_id");
+    let services: Vec<_> = rows.iter().map(|row| row["service_name"].as_str().unwrap()).collect();
+    assert_eq!(services, ["plain", "gzip", "zstd", "json"]);
+    let traces = collector.sql("SELECT * FROM trace_metadata");
+    assert_eq!((traces.len(), traces[0]["span_count"].as_u64()), (1, Some(4)));
+    assert_eq!(traces[0]["recorded_cost"].to_string(), "1e-8");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn grpc_takes_plain_gzip_and_zstd_and_reports_bad_spans() {
+    let dir = tempfile::tempdir().unwrap();
+    let collector = Collector::start(dir.path(), &[]);
+    let url = format!("http://{}", collector.grpc);
+    for (id, encoding) in
+        [(1, None), (2, Some(CompressionEncoding::Gzip)), (3, Some(CompressionEncoding::Zstd))]
+    {
+        let mut client = TraceServiceClient::connect(url.clone()).await.unwrap();
+        if let Some(encoding) = encoding {
+            client = client.send_compressed(encoding).accept_compressed(encoding);
+        }
+        let mut bad = span(9, 9);
+        bad.trace_id = vec![0; 16];
+        let reply = client.export(request("grpc", vec![span(1, id), bad])).await.unwrap();
+        let partial = reply.into_inner().partial_success.unwrap();
+        assert_eq!(partial.rejected_spans, 1);
+        assert!(partial.error_message.contains("invalid_trace_id"), "{}", partial.error_message);
+    }
+    let rows = collector.sql("SELECT COUNT(*) AS n FROM spans");
+    assert_eq!(rows[0]["n"], 3);
+    assert_eq!(collector.metric("tracemeter_collector_spans_refused_total{reason=\"invalid_trace_id\"}"), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_grpc_method_is_unimplemented() {
+    use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+    use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_client::MetricsServiceClient;
+    let dir = tempfile::tempdir().unwrap();
+    let collector = Collector::start(dir.path(), &[]);
+    let mut client =
+        MetricsServiceClient::connect(format!("http://{}", collector.grpc)).await.unwrap();
+    let status = client.export(ExportMetricsServiceRequest::default()).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unimplemented);
+}
+
+#[test]
+fn what_cannot_be_taken_is_refused_with_the_right_status() {
+    let dir = tempfile::tempdir().unwrap();
+    let collector = Collector::start(dir.path(), &[]);
+    let good = encoded("a", vec![span(1, 1)]);
+    let zeros = vec![0u8; 80 << 20];
+    let cases: Vec<(u16, Vec<(&str, &str)>, Vec<u8>)> = vec![
+        (415, vec![("content-type", "text/plain")], good.clone()),
+        (415, vec![], good.clone()),
+        (415, vec![PROTOBUF, ("content-encoding", "br")], good.clone()),
+        (415, vec![PROTOBUF, ("content-encoding", "gzip")], good.clone()),
+        (400, vec![PROTOBUF], b"\x0a\xff\xff".to_vec()),
+        (400, vec![("content-type", "application/json")], b"{\"resourceSpans\":1}".to_vec()),
+        (413, vec![PROTOBUF], vec![0; (16 << 20) + 1]),
+        (413, vec![PROTOBUF, ("content-encoding", "gzip")], gzip(&zeros)),
+        (413, vec![PROTOBUF, ("content-encoding", "zstd")], zstd::bulk::compress(&zeros, 1).unwrap()),
+    ];
+    for (status, headers, body) in &cases {
+        let reply = post(collector.http, "/v1/traces", headers, body).unwrap();
+        assert_eq!(reply.status, *status, "{headers:?}: {}", reply.text());
+    }
+    assert_eq!(get(collector.http, "/v1/traces").unwrap().status, 405);
+    assert_eq!(get(collector.http, "/nothing").unwrap().status, 404);
+    // After all that it still works, and the bytes in flight were given back.
+    assert_eq!(collector.send(&good).unwrap().status, 200);
+    assert_eq!(collector.metric("tracemeter_collector_in_flight_bytes"), 0);
+    assert_eq!(get(collector.http, "/readyz").unwrap().status, 200);
+    assert_eq!(get(collector.http, "/healthz").unwrap().status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_collector_asks_clients_to_come_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let collector = Collector::start(dir.path(), &["--in-flight-mib", "1"]);
+    let mut big = span(1, 1);
+    big.attributes = (0..9)
+        .map(|index| attribute(&format!("k{index}"), Value::StringValue("x".repeat(120_000))))
+        .collect();
+    let reply = collector.send(&encoded("a", vec![big.clone()])).unwrap();
+    assert_eq!(reply.status, 429, "{}", reply.text());
+    assert!(reply.head.contains("retry-after: 1"), "{}", reply.head);
+
+    let mut client =
+        TraceServiceClient::connect(format!("http://{}", collector.grpc)).await.unwrap();
+    let status = client.export(request("a", vec![big])).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    let details = String::from_utf8_lossy(status.details()).into_owned();
+    assert!(details.contains("google.rpc.RetryInfo"), "without it clients do not retry");
+    assert_eq!(collector.send(&encoded("a", vec![span(1, 1)])).unwrap().status, 200);
+}
+
+#[test]
+fn partial_success_names_reasons_and_keeps_the_good_spans() {
+    let dir = tempfile::tempdir().unwrap();
+    let collector = Collector::start(dir.path(), &[]);
+    let mut reversed = span(1, 2);
+    reversed.end_time_unix_nano -= 5_000_000_000;
+    let reply = collector.send(&encoded("a", vec![span(1, 1), reversed])).unwrap();
+    assert_eq!(reply.status, 200);
+    let answer = ExportTraceServiceResponse::decode(&reply.body[..]).unwrap();
+    let partial = answer.partial_success.unwrap();
+    assert_eq!(partial.rejected_spans, 1);
+    assert!(partial.error_message.starts_with("1 end_before_start"), "{}", partial.error_message);
+    assert_eq!(collector.sql("SELECT COUNT(*) AS n FROM spans")[0]["n"], 1);
+}
+
+#[test]
+fn the_page_lists_traces_with_cost_and_escapes_what_spans_say() {
+    let dir = tempfile::tempdir().unwrap();
+    let collector = Collector::start(dir.path(), &[]);
+    let mut hostile = span(0xabc, 7);
+    hostile.name = "<script>alert(1)</script>".into();
+    let child = opentelemetry_proto::tonic::trace::v1::Span {
+        parent_span_id: 7u64.to_be_bytes().to_vec(),
+        ..span(0xabc, 8)
+    };
+    assert_eq!(collector.send(&encoded("<b>shop", vec![hostile, child])).unwrap().status, 200);
+    let id = format!("{:032x}", 0xabc);
+    for path in ["/".to_owned(), format!("/traces/{id}")] {
+        let reply = get(collector.http, &path).unwrap();
+        assert_eq!(reply.status, 200);
+        assert!(reply.head.contains("content-security-policy: default-src 'none'"), "{}", reply.head);
+        let page = reply.text();
+        assert!(!page.contains("<script") && !page.contains("<b>"), "{page}");
+        assert!(page.contains("&lt;b&gt;shop") && page.contains(&id), "{page}");
+        assert!(page.contains("0.000000015"), "the trace's cost: {page}");
+    }
+    assert_eq!(get(collector.http, &format!("/traces/{:032x}", 1)).unwrap().status, 404);
+    assert_eq!(get(collector.http, "/traces/nonsense'--").unwrap().status, 400);
+    let spans = get(collector.http, &format!("/api/traces/{id}")).unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&spans.body).unwrap();
+    assert_eq!(json["rows"].as_array().unwrap().len(), 2);
+    let list = get(collector.http, "/api/traces?order=cost&limit=5").unwrap();
+    assert!(list.text().contains(&id), "{}", list.text());
+}
