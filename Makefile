@@ -13,7 +13,7 @@ export DURATION
 PURE := -p w3c-traceparent-parser -p mesh-config -p filter-core -p filter
 
 .PHONY: help setup build build-filter build-native demo test test-pure test-wasm test-collector \
-	test-end-to-end lint fmt docs bench clean
+	test-data test-end-to-end lint fmt docs bench clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -34,10 +34,14 @@ demo: build ## a small mesh with real traffic; DURATION=30 ends by itself, Ctrl-
 	@cargo build --locked --release -p integration-tests --bin demo
 	@exec target/release/demo
 
-test: setup lint test-pure build test-wasm test-collector test-end-to-end ## everything that must hold
+test: setup lint test-data test-pure build test-wasm test-collector test-end-to-end ## everything that must hold
 
 test-pure: ## pure crates: tables, properties, fuzz corpora, doc tests
 	cargo test --locked $(PURE)
+
+test-data: ## committed test data is what its generators make
+	python3 mesh-config/tests/data/price_golden.py --check
+	python3 mesh-config/tests/data/classify_corpus.py --check
 
 test-wasm: setup ## the parser's tests inside real WebAssembly (Node)
 	w3c-traceparent-parser/wasm-tests.sh
@@ -48,10 +52,12 @@ test-collector: ## collector: log, storage, SQL, crash tests
 test-end-to-end: build ## filter, collector and real Envoy together
 	cargo test --locked --release -p integration-tests
 
-lint: ## rustfmt, clippy, dependency direction, shell scripts
+lint: ## rustfmt, clippy, shell syntax, documentation warnings
 	cargo fmt --all -- --check
+	for script in scripts/*.sh w3c-traceparent-parser/*.sh .ci/run; do bash -n "$$script" || exit 1; done
 	cargo clippy --locked $(PURE) --all-targets -- -D warnings
 	cargo clippy --locked --release -p collector -p integration-tests -p bench --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet $(PURE)
 
 fmt: ## format the code
 	cargo fmt --all
