@@ -27,18 +27,28 @@ fn text(key: &str, value: &str) -> KeyValue {
 }
 
 fn attribute(key: &str, value: Value) -> KeyValue {
-    KeyValue { key: key.into(), value: Some(AnyValue { value: Some(value) }), ..KeyValue::default() }
+    KeyValue {
+        key: key.into(),
+        value: Some(AnyValue { value: Some(value) }),
+        ..KeyValue::default()
+    }
 }
 
 /// A trace id of mark and number, a span id of number and mark.
 fn span(index: u64) -> Span {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos()) as u64;
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |time| time.as_nanos()) as u64;
     let mut trace_id = MARK.to_vec();
     trace_id.extend_from_slice(&[1; 4]);
     Span {
         trace_id,
         span_id: b"SPANMARK".to_vec(),
-        parent_span_id: if index % TRACE == 0 { Vec::new() } else { vec![7; 8] },
+        parent_span_id: if index % TRACE == 0 {
+            Vec::new()
+        } else {
+            vec![7; 8]
+        },
         name: format!("GET /orders/{}", index % 20),
         kind: 2 + (index % 2) as i32,
         start_time_unix_nano: now - 50_000_000 - index * 1_000,
@@ -53,7 +63,10 @@ fn span(index: u64) -> Span {
             text("url.path", "/orders/4711"),
             text("server.address", "orders.shop.svc.cluster.local"),
             attribute("http.response.status_code", Value::IntValue(200)),
-            attribute("http.response.body.size", Value::IntValue(512 + index as i64)),
+            attribute(
+                "http.response.body.size",
+                Value::IntValue(512 + index as i64),
+            ),
         ],
         ..Span::default()
     }
@@ -61,18 +74,30 @@ fn span(index: u64) -> Span {
 
 fn body() -> Vec<u8> {
     let resource = Resource {
-        attributes: vec![text("service.name", "orders"), text("k8s.pod.name", "orders-5f7c")],
+        attributes: vec![
+            text("service.name", "orders"),
+            text("k8s.pod.name", "orders-5f7c"),
+        ],
         ..Resource::default()
     };
-    let scope = InstrumentationScope { name: "load".into(), ..InstrumentationScope::default() };
+    let scope = InstrumentationScope {
+        name: "load".into(),
+        ..InstrumentationScope::default()
+    };
     let scope_spans = ScopeSpans {
         scope: Some(scope),
         spans: (0..BATCH).map(span).collect(),
         ..ScopeSpans::default()
     };
-    let resource_spans =
-        ResourceSpans { resource: Some(resource), scope_spans: vec![scope_spans], ..ResourceSpans::default() };
-    ExportTraceServiceRequest { resource_spans: vec![resource_spans] }.encode_to_vec()
+    let resource_spans = ResourceSpans {
+        resource: Some(resource),
+        scope_spans: vec![scope_spans],
+        ..ResourceSpans::default()
+    };
+    ExportTraceServiceRequest {
+        resource_spans: vec![resource_spans],
+    }
+    .encode_to_vec()
 }
 
 /// Writes fresh ids over the marks.
@@ -81,7 +106,8 @@ fn patch(body: &mut [u8], places: &[usize], next: &AtomicU64, seed: u32) {
     for (index, place) in places.iter().enumerate() {
         let number = first + index as u64;
         if let Some(trace) = body.get_mut(*place..*place + 16) {
-            let trace_number = u128::from(number / TRACE).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+            let trace_number =
+                u128::from(number / TRACE).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
             trace.copy_from_slice(&(trace_number ^ u128::from(seed)).to_be_bytes());
         }
         // The span id follows its tag and length.
@@ -128,16 +154,25 @@ fn send(address: &str, total: u64, next: &AtomicU64, seed: u32) -> std::io::Resu
 
 fn main() -> std::io::Result<()> {
     let mut arguments = std::env::args().skip(1);
-    let address = arguments.next().unwrap_or_else(|| "127.0.0.1:4318".to_owned());
-    let total = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(1_000_000);
-    let connections = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(8);
+    let address = arguments
+        .next()
+        .unwrap_or_else(|| "127.0.0.1:4318".to_owned());
+    let total = arguments
+        .next()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(1_000_000);
+    let connections = arguments
+        .next()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(8);
     let next = AtomicU64::new(0);
     let seed = std::process::id();
     let bytes = body().len() as u64 / BATCH;
     let start = Instant::now();
     let results: Vec<_> = std::thread::scope(|scope| {
-        let threads: Vec<_> =
-            (0..connections).map(|_| scope.spawn(|| send(&address, total, &next, seed))).collect();
+        let threads: Vec<_> = (0..connections)
+            .map(|_| scope.spawn(|| send(&address, total, &next, seed)))
+            .collect();
         threads.into_iter().map(|thread| thread.join()).collect()
     });
     let mut refused = 0;

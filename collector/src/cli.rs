@@ -79,7 +79,12 @@ pub(crate) struct SqlArgs {
     #[arg(allow_hyphen_values = true)]
     pub(crate) query: String,
     /// Address of a running collector.
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:4318", conflicts_with = "data")]
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "http://127.0.0.1:4318",
+        conflicts_with = "data"
+    )]
     pub(crate) url: String,
     /// Reads a data folder instead of asking a running collector.
     #[arg(long, value_name = "DIR")]
@@ -96,16 +101,23 @@ pub(crate) struct SqlArgs {
 #[must_use]
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error.to_string()),
     };
     let result = match cli.command {
         Command::Serve(args) => {
             log_to_stderr(args.log_format);
-            runtime.block_on(serve::run(args)).map_err(|error| error.to_string())
+            runtime
+                .block_on(serve::run(args))
+                .map_err(|error| error.to_string())
         }
-        Command::Sql(args) => runtime.block_on(sql::run(args)).map_err(|error| error.to_string()),
+        Command::Sql(args) => runtime
+            .block_on(sql::run(args))
+            .map_err(|error| error.to_string()),
     };
     // Threads that only wait must not hold up the end of the process.
     runtime.shutdown_background();
@@ -123,9 +135,12 @@ fn fail(message: &str) -> ExitCode {
 }
 
 fn log_to_stderr(format: LogFormat) {
-    let filter = EnvFilter::try_from_env("TRACEMETER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
+    let filter =
+        EnvFilter::try_from_env("TRACEMETER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false);
     match format {
         LogFormat::Text => builder.init(),
         LogFormat::Json => builder.json().init(),

@@ -161,26 +161,29 @@ impl Engine {
     }
 
     fn sender(&self) -> Option<mpsc::Sender<Command>> {
-        self.sender.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.sender
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Stores a request; returns when it is durable and visible.
-    pub(crate) async fn append(
-        &self,
-        record: Record,
-        rows: Rows,
-    ) -> Result<Inserted, AppendError> {
+    pub(crate) async fn append(&self, record: Record, rows: Rows) -> Result<Inserted, AppendError> {
         if self.store.is_full() {
             return Err(AppendError::HotFull);
         }
         let sender = self.sender().ok_or(AppendError::Closed)?;
         let (reply, answer) = oneshot::channel();
-        sender.try_send(Command::Append(Append { record, rows, reply })).map_err(|error| {
-            match error {
+        sender
+            .try_send(Command::Append(Append {
+                record,
+                rows,
+                reply,
+            }))
+            .map_err(|error| match error {
                 mpsc::error::TrySendError::Full(_) => AppendError::QueueFull,
                 mpsc::error::TrySendError::Closed(_) => AppendError::Closed,
-            }
-        })?;
+            })?;
         answer.await.unwrap_or(Err(AppendError::Storage))
     }
 
@@ -206,7 +209,12 @@ impl Engine {
     /// log; the next start reads them back.
     pub(crate) fn close(&self) {
         self.closing.store(true, Ordering::Release);
-        drop(self.sender.lock().unwrap_or_else(PoisonError::into_inner).take());
+        drop(
+            self.sender
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        );
         let threads =
             std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         for thread in threads {
@@ -224,5 +232,8 @@ fn spawn(
     std::thread::Builder::new()
         .name(name.to_owned())
         .spawn(body)
-        .map_err(|source| OpenError::Io { path: dir.to_owned(), source })
+        .map_err(|source| OpenError::Io {
+            path: dir.to_owned(),
+            source,
+        })
 }

@@ -35,7 +35,8 @@ pub(crate) struct Timer {
 impl Timer {
     /// Counts one event that took `time`.
     pub(crate) fn add(&self, time: Duration) {
-        self.nanos.add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+        self.nanos
+            .add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
         self.count.add(1);
     }
 }
@@ -165,10 +166,26 @@ impl Metrics {
     /// Everything in Prometheus' text format.
     pub(crate) fn render(&self, gauges: &Gauges) -> String {
         let mut page = Page(String::with_capacity(8 * 1024));
-        page.family("requests_total", "counter", "OTLP export requests by transport.");
-        page.sample("requests_total", "transport=\"grpc\"", self.grpc_requests.get());
-        page.sample("requests_total", "transport=\"http\"", self.http_requests.get());
-        page.family("requests_refused_total", "counter", "Refused requests by reason.");
+        page.family(
+            "requests_total",
+            "counter",
+            "OTLP export requests by transport.",
+        );
+        page.sample(
+            "requests_total",
+            "transport=\"grpc\"",
+            self.grpc_requests.get(),
+        );
+        page.sample(
+            "requests_total",
+            "transport=\"http\"",
+            self.http_requests.get(),
+        );
+        page.family(
+            "requests_refused_total",
+            "counter",
+            "Refused requests by reason.",
+        );
         for (reason, counter) in RequestRefusal::ALL.iter().zip(&self.requests_refused) {
             let label = format!("reason=\"{}\"", reason.as_str());
             page.sample("requests_refused_total", &label, counter.get());
@@ -179,28 +196,92 @@ impl Metrics {
             page.sample("spans_refused_total", &label, counter.get());
         }
         for (name, help, counter) in [
-            ("body_bytes_total", "Bytes of request bodies as received.", &self.body_bytes),
+            (
+                "body_bytes_total",
+                "Bytes of request bodies as received.",
+                &self.body_bytes,
+            ),
             ("spans_stored_total", "Spans stored.", &self.spans),
-            ("spans_duplicate_total", "Spans received again.", &self.duplicates),
-            ("ledger_deltas_total", "Ledger deltas counted.", &self.ledger_deltas),
-            ("ledger_duplicate_total", "Ledger deltas received again.", &self.ledger_duplicates),
-            ("points_refused_total", "Metric points that are not stored.", &self.points_refused),
-            ("spans_recovered_total", "Spans read back from the log at start.", &self.recovered),
-            ("log_records_total", "Records written to the log.", &self.log_records),
-            ("log_bytes_total", "Bytes written to the log.", &self.log_bytes),
-            ("log_damaged_total", "Damaged places found in the log.", &self.log_damaged),
-            ("log_torn_bytes_total", "Bytes cut off torn tails.", &self.log_torn_bytes),
-            ("compaction_failures_total", "Failed compactions.", &self.compaction_failures),
-            ("partition_bytes_total", "Bytes of partitions written.", &self.partition_bytes),
-            ("query_failures_total", "Queries refused or failed.", &self.query_failures),
-            ("connections_refused_total", "Connections over the limit.", &self.connections_refused),
+            (
+                "spans_duplicate_total",
+                "Spans received again.",
+                &self.duplicates,
+            ),
+            (
+                "ledger_deltas_total",
+                "Ledger deltas counted.",
+                &self.ledger_deltas,
+            ),
+            (
+                "ledger_duplicate_total",
+                "Ledger deltas received again.",
+                &self.ledger_duplicates,
+            ),
+            (
+                "points_refused_total",
+                "Metric points that are not stored.",
+                &self.points_refused,
+            ),
+            (
+                "spans_recovered_total",
+                "Spans read back from the log at start.",
+                &self.recovered,
+            ),
+            (
+                "log_records_total",
+                "Records written to the log.",
+                &self.log_records,
+            ),
+            (
+                "log_bytes_total",
+                "Bytes written to the log.",
+                &self.log_bytes,
+            ),
+            (
+                "log_damaged_total",
+                "Damaged places found in the log.",
+                &self.log_damaged,
+            ),
+            (
+                "log_torn_bytes_total",
+                "Bytes cut off torn tails.",
+                &self.log_torn_bytes,
+            ),
+            (
+                "compaction_failures_total",
+                "Failed compactions.",
+                &self.compaction_failures,
+            ),
+            (
+                "partition_bytes_total",
+                "Bytes of partitions written.",
+                &self.partition_bytes,
+            ),
+            (
+                "query_failures_total",
+                "Queries refused or failed.",
+                &self.query_failures,
+            ),
+            (
+                "connections_refused_total",
+                "Connections over the limit.",
+                &self.connections_refused,
+            ),
         ] {
             page.family(name, "counter", help);
             page.sample(name, "", counter.get());
         }
         for (name, help, timer) in [
-            ("log_group_seconds", "Write and sync of a group of requests.", &self.log_groups),
-            ("compaction_seconds", "Compaction of a generation.", &self.compactions),
+            (
+                "log_group_seconds",
+                "Write and sync of a group of requests.",
+                &self.log_groups,
+            ),
+            (
+                "compaction_seconds",
+                "Compaction of a generation.",
+                &self.compactions,
+            ),
             ("merge_seconds", "Merges of partitions.", &self.merges),
             ("query_seconds", "SQL queries.", &self.queries),
         ] {
@@ -233,17 +314,37 @@ impl Page {
         self.family(name, "summary", help);
         let seconds = timer.nanos.get() as f64 / 1e9;
         let _ = writeln!(self.0, "tracemeter_collector_{name}_sum {seconds}");
-        let _ = writeln!(self.0, "tracemeter_collector_{name}_count {}", timer.count.get());
+        let _ = writeln!(
+            self.0,
+            "tracemeter_collector_{name}_count {}",
+            timer.count.get()
+        );
     }
 
     fn gauges(&mut self, gauges: &Gauges) {
         for (name, help, value) in [
-            ("hot_bytes", "Estimated bytes of spans in memory.", gauges.hot_bytes as u64),
+            (
+                "hot_bytes",
+                "Estimated bytes of spans in memory.",
+                gauges.hot_bytes as u64,
+            ),
             ("hot_spans", "Spans in memory.", gauges.hot_spans),
-            ("compaction_waiting", "Generations waiting for compaction.", gauges.waiting as u64),
+            (
+                "compaction_waiting",
+                "Generations waiting for compaction.",
+                gauges.waiting as u64,
+            ),
             ("partitions", "Partitions.", gauges.partitions as u64),
-            ("in_flight_bytes", "Bytes of requests in work.", gauges.in_flight_bytes as u64),
-            ("log_poisoned", "1 after a failed sync.", u64::from(gauges.poisoned)),
+            (
+                "in_flight_bytes",
+                "Bytes of requests in work.",
+                gauges.in_flight_bytes as u64,
+            ),
+            (
+                "log_poisoned",
+                "1 after a failed sync.",
+                u64::from(gauges.poisoned),
+            ),
         ] {
             self.family(name, "gauge", help);
             self.sample(name, "", value);

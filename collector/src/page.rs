@@ -46,7 +46,11 @@ pub(crate) async fn index(State(app): State<Arc<App>>) -> Response {
 /// `GET /traces/{id}`.
 pub(crate) async fn trace(State(app): State<Arc<App>>, Path(id): Path<String>) -> Response {
     let Some(id) = api::trace_id(&id) else {
-        return page(StatusCode::BAD_REQUEST, "Trace", &message("A trace id has 32 hex digits."));
+        return page(
+            StatusCode::BAD_REQUEST,
+            "Trace",
+            &message("A trace id has 32 hex digits."),
+        );
     };
     match api::run(&app, &api::trace_query(&id)).await {
         Ok(answer) => match Rows::of(&answer) {
@@ -96,8 +100,10 @@ async fn overview(app: &App) -> Result<Html, QueryError> {
     )
     .await?;
     let mut body = Html::default();
-    body.raw("<p class=\"note\">Sums over the spans received, which are a sample unless every \
-              trace is kept.</p>");
+    body.raw(
+        "<p class=\"note\">Sums over the spans received, which are a sample unless every \
+              trace is kept.</p>",
+    );
     services_table(&mut body, &services);
     classes_table(&mut body, &classes);
     traces_table(&mut body, "Most expensive traces of the last hour", &top);
@@ -139,7 +145,15 @@ fn traces_table(body: &mut Html, title: &str, traces: &Rows) {
     body.raw("<section><h2>");
     body.text(title);
     body.raw("</h2>");
-    body.table_head(&["Trace", "Root", "Cost (USD)", "Spans", "ms", "Class", "Last seen (UTC)"]);
+    body.table_head(&[
+        "Trace",
+        "Root",
+        "Cost (USD)",
+        "Spans",
+        "ms",
+        "Class",
+        "Last seen (UTC)",
+    ]);
     for row in traces.iter() {
         body.raw("<tr><td><a href=\"/traces/");
         body.text(row.get("trace_id"));
@@ -175,7 +189,11 @@ fn message(text: &str) -> Html {
 }
 
 fn problem(error: &QueryError) -> Response {
-    page(StatusCode::INTERNAL_SERVER_ERROR, "Problem", &message(&error.to_string()))
+    page(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "Problem",
+        &message(&error.to_string()),
+    )
 }
 
 fn page(status: StatusCode, title: &str, body: &Html) -> Response {

@@ -94,7 +94,8 @@ impl<'a> Facts<'a> {
             "gen_ai.usage.output_tokens" | "gen_ai.usage.completion_tokens" | "output_tokens" => {
                 self.output_tokens = count().unwrap_or(0);
             }
-            "gen_ai.usage.cached_tokens" | "gen_ai.usage.cache_read.input_tokens"
+            "gen_ai.usage.cached_tokens"
+            | "gen_ai.usage.cache_read.input_tokens"
             | "cached_tokens" => self.cached_tokens = count().unwrap_or(0),
             _ => {}
         }
@@ -110,10 +111,17 @@ impl Rules {
     /// Reads a policy (JSON when the file's name says so, else YAML); without a file the
     /// documented defaults hold.
     pub(crate) fn load(file: Option<&Path>) -> Result<Self, PolicyError> {
-        let Some(path) = file else { return Self::compile(Policy::default()) };
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| PolicyError::Read { path: path.to_owned(), source })?;
-        let loaded = if path.extension().is_some_and(|extension| extension == "json") {
+        let Some(path) = file else {
+            return Self::compile(Policy::default());
+        };
+        let text = std::fs::read_to_string(path).map_err(|source| PolicyError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        let loaded = if path
+            .extension()
+            .is_some_and(|extension| extension == "json")
+        {
             Policy::from_json(text.as_bytes())
         } else {
             Policy::from_yaml(&text, &path.to_string_lossy())
@@ -160,9 +168,16 @@ impl Rules {
             named => named,
         };
         let id = table.operation(operation);
-        let source =
-            if id.is_known() { CostSource::PriceTable } else { CostSource::DefaultPrice };
-        (table.cost_of(id, duration_ns, facts.bytes()).as_nanos(), source, table.version())
+        let source = if id.is_known() {
+            CostSource::PriceTable
+        } else {
+            CostSource::DefaultPrice
+        };
+        (
+            table.cost_of(id, duration_ns, facts.bytes()).as_nanos(),
+            source,
+            table.version(),
+        )
     }
 
     fn classification(&self) -> &Classification {
@@ -171,7 +186,9 @@ impl Rules {
 
     /// The class that an attribute's name and value point to.
     pub(crate) fn class_of(&self, name: &str, value: &str) -> Option<DataTag> {
-        self.classifier.classify(name.as_bytes(), value.as_bytes()).map(|(tag, _)| tag)
+        self.classifier
+            .classify(name.as_bytes(), value.as_bytes())
+            .map(|(tag, _)| tag)
     }
 
     /// The class of a tag as a sender wrote it.
@@ -181,12 +198,19 @@ impl Rules {
 
     /// The class of a span that neither its sender nor a detector classified.
     pub(crate) fn default_class(&self) -> DataTag {
-        if self.classification().strict { DataTag::Sensitive } else { DataTag::ExportOk }
+        if self.classification().strict {
+            DataTag::Sensitive
+        } else {
+            DataTag::ExportOk
+        }
     }
 
     /// Whether HTTP or gRPC status put a span into the error class.
     pub(crate) fn is_error(&self, http: Option<u16>, grpc: Option<u32>) -> bool {
-        self.policy.sampling.error_classes.is_error(http, grpc, false)
+        self.policy
+            .sampling
+            .error_classes
+            .is_error(http, grpc, false)
     }
 
     /// Days that spans of a class may be kept.

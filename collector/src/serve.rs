@@ -64,17 +64,30 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), ServeError> {
     // Ports first: a second collector with the same ports must not touch the data folder.
     let grpc_listener = listen(args.grpc).await?;
     let http_listener = listen(args.http).await?;
-    let addresses = (local(&grpc_listener, args.grpc)?, local(&http_listener, args.http)?);
+    let addresses = (
+        local(&grpc_listener, args.grpc)?,
+        local(&http_listener, args.http)?,
+    );
     let app = Arc::new(open(&args)?);
     let (stop, stopped) = watch::channel(false);
     let servers = [
-        tokio::spawn(net::serve(grpc_listener, grpc::routes(app.clone()), stopped.clone())),
-        tokio::spawn(net::serve(http_listener, http::routes(app.clone()), stopped.clone())),
+        tokio::spawn(net::serve(
+            grpc_listener,
+            grpc::routes(app.clone()),
+            stopped.clone(),
+        )),
+        tokio::spawn(net::serve(
+            http_listener,
+            http::routes(app.clone()),
+            stopped.clone(),
+        )),
     ];
     let ticker = tokio::spawn(tick(app.clone()));
     if let Some(path) = &args.addresses_file {
-        write_addresses(path, addresses)
-            .map_err(|source| ServeError::AddressesFile { path: path.clone(), source })?;
+        write_addresses(path, addresses).map_err(|source| ServeError::AddressesFile {
+            path: path.clone(),
+            source,
+        })?;
     }
     tracing::info!(grpc = %addresses.0, http = %addresses.1, "ready");
     tokio::select! {
@@ -122,11 +135,15 @@ fn open(args: &ServeArgs) -> Result<App, ServeError> {
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
-    TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| ServeError::Listen { address, source })
 }
 
 fn local(listener: &TcpListener, address: SocketAddr) -> Result<SocketAddr, ServeError> {
-    listener.local_addr().map_err(|source| ServeError::Listen { address, source })
+    listener
+        .local_addr()
+        .map_err(|source| ServeError::Listen { address, source })
 }
 
 async fn tick(app: Arc<App>) {
@@ -141,6 +158,9 @@ async fn tick(app: Arc<App>) {
 fn write_addresses(path: &Path, (grpc, http): (SocketAddr, SocketAddr)) -> std::io::Result<()> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".tmp");
-    std::fs::write(&temporary, format!("{{\"grpc\":\"{grpc}\",\"http\":\"{http}\"}}\n"))?;
+    std::fs::write(
+        &temporary,
+        format!("{{\"grpc\":\"{grpc}\",\"http\":\"{http}\"}}\n"),
+    )?;
     std::fs::rename(&temporary, path)
 }

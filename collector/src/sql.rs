@@ -14,6 +14,9 @@ use crate::engine::{self, OpenError};
 use crate::policy::{PolicyError, Rules};
 use crate::query::{Format, Limits, QueryEngine, QueryError, render};
 
+/// How often a folder that changes underneath is read.
+const READ_ATTEMPTS: usize = 5;
+
 /// Why there is no answer.
 #[derive(Debug, Error)]
 pub(crate) enum SqlError {
@@ -57,10 +60,26 @@ pub(crate) async fn run(args: SqlArgs) -> Result<(), SqlError> {
 
 async fn from_folder(dir: &Path, args: &SqlArgs) -> Result<String, SqlError> {
     let rules = Rules::load(args.policy.as_deref())?;
-    let snapshot = engine::read_only(dir, &rules)?;
-    let limits = Limits { rows: usize::MAX, ..Limits::default() };
+    let limits = Limits {
+        rows: usize::MAX,
+        ..Limits::default()
+    };
     let queries = QueryEngine::new(limits, &std::env::temp_dir())?;
-    let answer = queries.sql(&snapshot, &args.query).await?;
+    let mut attempts = READ_ATTEMPTS;
+    let answer = loop {
+        attempts -= 1;
+        let snapshot = engine::read_only(dir, &rules)?;
+        let answer = queries.sql(&snapshot, &args.query).await;
+        // A collector that runs on the folder may have merged partitions meanwhile.
+        if attempts == 0
+            || snapshot
+                .partitions
+                .iter()
+                .all(|partition| partition.exists())
+        {
+            break answer?;
+        }
+    };
     let format = Format::parse(&args.format).unwrap_or(Format::Table);
     render(&answer, format).map_err(|error| QueryError::Failed(error.to_string()).into())
 }
@@ -72,10 +91,18 @@ async fn from_server(args: &SqlArgs) -> Result<String, SqlError> {
         .map(|rest| rest.trim_end_matches('/'))
         .filter(|rest| !rest.is_empty() && !rest.contains('/'))
         .ok_or_else(|| SqlError::Url(args.url.clone()))?;
-    let failed = |message: String| SqlError::Http { url: args.url.clone(), message };
-    let address =
-        if authority.contains(':') { authority.to_owned() } else { format!("{authority}:80") };
-    let stream = TcpStream::connect(&address).await.map_err(|error| failed(error.to_string()))?;
+    let failed = |message: String| SqlError::Http {
+        url: args.url.clone(),
+        message,
+    };
+    let address = if authority.contains(':') {
+        authority.to_owned()
+    } else {
+        format!("{authority}:80")
+    };
+    let stream = TcpStream::connect(&address)
+        .await
+        .map_err(|error| failed(error.to_string()))?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|error| failed(error.to_string()))?;
@@ -85,8 +112,10 @@ async fn from_server(args: &SqlArgs) -> Result<String, SqlError> {
         .header("content-type", "text/plain; charset=utf-8")
         .body(Full::new(bytes::Bytes::from(args.query.clone())))
         .map_err(|error| failed(error.to_string()))?;
-    let response =
-        sender.send_request(request).await.map_err(|error| failed(error.to_string()))?;
+    let response = sender
+        .send_request(request)
+        .await
+        .map_err(|error| failed(error.to_string()))?;
     let status = response.status();
     let body = response
         .into_body()

@@ -16,7 +16,10 @@ use crate::policy::Rules;
 
 /// Nanoseconds since the epoch.
 pub(crate) fn now_ns() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_nanos() as u64
 }
 
 /// An attribute with text.
@@ -30,16 +33,30 @@ pub(crate) fn double(key: &str, value: f64) -> KeyValue {
 }
 
 fn attribute(key: &str, value: Value) -> KeyValue {
-    KeyValue { key: key.into(), value: Some(AnyValue { value: Some(value) }), ..KeyValue::default() }
+    KeyValue {
+        key: key.into(),
+        value: Some(AnyValue { value: Some(value) }),
+        ..KeyValue::default()
+    }
 }
 
 /// A span that starts `age_ns` ago.
-pub(crate) fn span(trace: u128, id: u64, parent: u64, age_ns: u64, attributes: Vec<KeyValue>) -> Span {
+pub(crate) fn span(
+    trace: u128,
+    id: u64,
+    parent: u64,
+    age_ns: u64,
+    attributes: Vec<KeyValue>,
+) -> Span {
     let start = now_ns() - age_ns;
     Span {
         trace_id: trace.to_be_bytes().to_vec(),
         span_id: id.to_be_bytes().to_vec(),
-        parent_span_id: if parent == 0 { Vec::new() } else { parent.to_be_bytes().to_vec() },
+        parent_span_id: if parent == 0 {
+            Vec::new()
+        } else {
+            parent.to_be_bytes().to_vec()
+        },
         name: format!("operation {id}"),
         kind: 2,
         start_time_unix_nano: start,
@@ -51,17 +68,30 @@ pub(crate) fn span(trace: u128, id: u64, parent: u64, age_ns: u64, attributes: V
 
 /// A request with the spans of one service.
 pub(crate) fn request(service: &str, spans: Vec<Span>) -> Vec<u8> {
-    let resource = Resource { attributes: vec![text("service.name", service)], ..Default::default() };
-    let scope_spans = vec![ScopeSpans { spans, ..ScopeSpans::default() }];
-    let resource_spans =
-        vec![ResourceSpans { resource: Some(resource), scope_spans, schema_url: String::new() }];
+    let resource = Resource {
+        attributes: vec![text("service.name", service)],
+        ..Default::default()
+    };
+    let scope_spans = vec![ScopeSpans {
+        spans,
+        ..ScopeSpans::default()
+    }];
+    let resource_spans = vec![ResourceSpans {
+        resource: Some(resource),
+        scope_spans,
+        schema_url: String::new(),
+    }];
     ExportTraceServiceRequest { resource_spans }.encode_to_vec()
 }
 
 /// Decodes a request that has no bad spans.
 pub(crate) fn decode(request: &[u8]) -> SpanBatch {
     let (limits, rules) = (Limits::default(), Rules::load(None).unwrap());
-    let context = Context { limits: &limits, rules: &rules, received_ns: now_ns() };
+    let context = Context {
+        limits: &limits,
+        rules: &rules,
+        received_ns: now_ns(),
+    };
     let batch = traces(request, &context).unwrap();
     assert_eq!(batch.refused.total(), 0, "{}", batch.refused.message());
     batch

@@ -15,14 +15,22 @@ const BATCH: u64 = 20;
 
 /// Sends batches from several threads until the collector dies; returns acknowledged span ids.
 /// Every batch is sent at least twice, as a client does whose answer was lost.
-fn load(collector: &Collector, next: &AtomicU64, acknowledged: &Mutex<Vec<u64>>, kill_after: usize) {
+fn load(
+    collector: &Collector,
+    next: &AtomicU64,
+    acknowledged: &Mutex<Vec<u64>>,
+    kill_after: usize,
+) {
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
                 loop {
                     let first = next.fetch_add(BATCH, Ordering::Relaxed);
                     let ids: Vec<u64> = (first..first + BATCH).collect();
-                    let spans = ids.iter().map(|id| span(u128::from(id / 7 + 1), *id)).collect();
+                    let spans = ids
+                        .iter()
+                        .map(|id| span(u128::from(id / 7 + 1), *id))
+                        .collect();
                     let body = encoded("load", spans);
                     let once = collector.send(&body).is_ok_and(|reply| reply.status == 200);
                     if once {
@@ -37,7 +45,9 @@ fn load(collector: &Collector, next: &AtomicU64, acknowledged: &Mutex<Vec<u64>>,
         wait_for("enough acknowledged spans", || {
             (acknowledged.lock().unwrap().len() >= kill_after).then_some(())
         });
-        let killed = Command::new("kill").args(["-9", &collector.pid().to_string()]).status();
+        let killed = Command::new("kill")
+            .args(["-9", &collector.pid().to_string()])
+            .status();
         assert!(killed.unwrap().success());
     });
 }
@@ -55,20 +65,38 @@ fn kill_9_under_load_loses_nothing_acknowledged_and_counts_nothing_twice() {
     let stored: BTreeMap<u64, u64> = collector
         .sql_csv("SELECT span_id, COUNT(*) FROM spans GROUP BY span_id")
         .into_iter()
-        .map(|row| (u64::from_str_radix(&row[0], 16).unwrap(), row[1].parse().unwrap()))
+        .map(|row| {
+            (
+                u64::from_str_radix(&row[0], 16).unwrap(),
+                row[1].parse().unwrap(),
+            )
+        })
         .collect();
     let acknowledged = acknowledged.into_inner().unwrap();
-    let lost = acknowledged.iter().filter(|id| !stored.contains_key(id)).count();
+    let lost = acknowledged
+        .iter()
+        .filter(|id| !stored.contains_key(id))
+        .count();
     assert_eq!(lost, 0, "of {} acknowledged spans", acknowledged.len());
     let twice = stored.values().filter(|count| **count != 1).count();
     assert_eq!(twice, 0, "spans counted more than once");
     // The cost of a span is its id in nano-dollars: totals show any double counting, too.
     let expected: u128 = stored.keys().map(|id| u128::from(*id)).sum();
-    for query in ["SELECT SUM(cost_usd) FROM spans", "SELECT SUM(recorded_cost) FROM trace_metadata"] {
-        let total = collector.sql_csv(query)[0][0].replace('.', "").parse::<u128>().unwrap();
+    for query in [
+        "SELECT SUM(cost_usd) FROM spans",
+        "SELECT SUM(recorded_cost) FROM trace_metadata",
+    ] {
+        let cell = collector.sql_csv(query)[0][0].clone();
+        let total = cell
+            .replace('.', "")
+            .parse::<u128>()
+            .unwrap_or_else(|_| panic!("{query}: `{cell}`"));
         assert_eq!(total, expected, "{query}");
     }
-    assert!(collector.log().contains("compacted a log segment"), "compaction was part of the test");
+    assert!(
+        collector.log().contains("compacted a log segment"),
+        "compaction was part of the test"
+    );
 }
 
 #[test]
@@ -76,14 +104,26 @@ fn sigterm_drains_and_a_restart_has_everything() {
     let dir = tempfile::tempdir().unwrap();
     let collector = Collector::start(dir.path(), &[]);
     for id in 1..=50 {
-        assert_eq!(collector.send(&encoded("a", vec![span(1, id)])).unwrap().status, 200);
+        assert_eq!(
+            collector
+                .send(&encoded("a", vec![span(1, id)]))
+                .unwrap()
+                .status,
+            200
+        );
     }
     collector.terminate();
     assert!(collector.wait().success());
     let collector = Collector::start(dir.path(), &[]);
     assert_eq!(collector.sql("SELECT COUNT(*) AS n FROM spans")[0]["n"], 50);
     // What is sent again after the restart is known.
-    assert_eq!(collector.send(&encoded("a", vec![span(1, 7)])).unwrap().status, 200);
+    assert_eq!(
+        collector
+            .send(&encoded("a", vec![span(1, 7)]))
+            .unwrap()
+            .status,
+        200
+    );
     assert_eq!(collector.sql("SELECT COUNT(*) AS n FROM spans")[0]["n"], 50);
 }
 
@@ -98,10 +138,20 @@ fn a_duplicate_is_known_after_compaction_and_restart() {
     });
     collector.kill();
     let collector = Collector::start(dir.path(), &[]);
-    assert_eq!(collector.metric("tracemeter_collector_hot_spans"), 0, "all is in a partition");
+    assert_eq!(
+        collector.metric("tracemeter_collector_hot_spans"),
+        0,
+        "all is in a partition"
+    );
     assert_eq!(collector.send(&body).unwrap().status, 200);
-    assert_eq!(collector.sql("SELECT COUNT(*) AS n FROM spans")[0]["n"], 500);
-    assert_eq!(collector.metric("tracemeter_collector_spans_duplicate_total"), 500);
+    assert_eq!(
+        collector.sql("SELECT COUNT(*) AS n FROM spans")[0]["n"],
+        500
+    );
+    assert_eq!(
+        collector.metric("tracemeter_collector_spans_duplicate_total"),
+        500
+    );
 }
 
 #[test]
@@ -111,14 +161,29 @@ fn many_small_partitions_of_a_day_become_one() {
     let mut sent = 0u64;
     wait_for("a merge", || {
         sent += 1;
-        assert_eq!(collector.send(&encoded("a", vec![span(u128::from(sent), sent)])).unwrap().status, 200);
+        assert_eq!(
+            collector
+                .send(&encoded("a", vec![span(u128::from(sent), sent)]))
+                .unwrap()
+                .status,
+            200
+        );
         (collector.metric("tracemeter_collector_merge_seconds_count") > 0).then_some(())
     });
-    assert_eq!(collector.sql("SELECT COUNT(*) AS n FROM spans")[0]["n"], sent);
-    assert_eq!(collector.sql("SELECT COUNT(*) AS n FROM trace_metadata")[0]["n"], sent);
+    assert_eq!(
+        collector.sql("SELECT COUNT(*) AS n FROM spans")[0]["n"],
+        sent
+    );
+    assert_eq!(
+        collector.sql("SELECT COUNT(*) AS n FROM trace_metadata")[0]["n"],
+        sent
+    );
     collector.kill();
     let collector = Collector::start(dir.path(), &[]);
-    assert_eq!(collector.sql("SELECT COUNT(*) AS n FROM spans")[0]["n"], sent);
+    assert_eq!(
+        collector.sql("SELECT COUNT(*) AS n FROM spans")[0]["n"],
+        sent
+    );
 }
 
 #[test]
@@ -126,10 +191,20 @@ fn damage_in_the_log_costs_only_what_it_touches_and_is_reported() {
     let dir = tempfile::tempdir().unwrap();
     let collector = Collector::start(dir.path(), &[]);
     for id in 1..=20 {
-        assert_eq!(collector.send(&encoded("a", vec![span(1, id)])).unwrap().status, 200);
+        assert_eq!(
+            collector
+                .send(&encoded("a", vec![span(1, id)]))
+                .unwrap()
+                .status,
+            200
+        );
     }
     collector.kill();
-    let segment = std::fs::read_dir(dir.path().join("data/wal")).unwrap().next().unwrap().unwrap();
+    let segment = std::fs::read_dir(dir.path().join("data/wal"))
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap();
     let mut bytes = std::fs::read(segment.path()).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 0xff;
@@ -137,8 +212,14 @@ fn damage_in_the_log_costs_only_what_it_touches_and_is_reported() {
     std::fs::write(segment.path(), bytes).unwrap();
     let collector = Collector::start(dir.path(), &[]);
     assert_eq!(collector.sql("SELECT COUNT(*) AS n FROM spans")[0]["n"], 19);
-    assert_eq!(collector.metric("tracemeter_collector_log_damaged_total"), 1);
-    assert_eq!(collector.metric("tracemeter_collector_log_torn_bytes_total"), 9);
+    assert_eq!(
+        collector.metric("tracemeter_collector_log_damaged_total"),
+        1
+    );
+    assert_eq!(
+        collector.metric("tracemeter_collector_log_torn_bytes_total"),
+        9
+    );
     assert_eq!(get(collector.http, "/readyz").unwrap().status, 200);
 }
 
@@ -146,29 +227,64 @@ fn damage_in_the_log_costs_only_what_it_touches_and_is_reported() {
 fn a_data_folder_serves_one_collector_and_any_number_of_readers() {
     let dir = tempfile::tempdir().unwrap();
     let collector = Collector::start(dir.path(), &[]);
-    assert_eq!(collector.send(&encoded("a", vec![span(1, 1)])).unwrap().status, 200);
+    assert_eq!(
+        collector
+            .send(&encoded("a", vec![span(1, 1)]))
+            .unwrap()
+            .status,
+        200
+    );
     let data = dir.path().join("data");
     let binary = env!("CARGO_BIN_EXE_collector");
     let second = Command::new(binary)
-        .args(["serve", "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0", "--data"])
+        .args([
+            "serve",
+            "--grpc",
+            "127.0.0.1:0",
+            "--http",
+            "127.0.0.1:0",
+            "--data",
+        ])
         .arg(&data)
         .output()
         .unwrap();
     assert!(!second.status.success());
-    assert!(String::from_utf8_lossy(&second.stderr).contains("is in use"), "{second:?}");
-    for source in [["--data", data.to_str().unwrap()], ["--url", &format!("http://{}", collector.http)]] {
+    assert!(
+        String::from_utf8_lossy(&second.stderr).contains("is in use"),
+        "{second:?}"
+    );
+    for source in [
+        ["--data", data.to_str().unwrap()],
+        ["--url", &format!("http://{}", collector.http)],
+    ] {
         let answer = Command::new(binary)
             .arg("sql")
             .args(source)
-            .args(["--format", "csv", "-- a comment first\nSELECT COUNT(*) AS n FROM spans;"])
+            .args([
+                "--format",
+                "csv",
+                "-- a comment first\nSELECT COUNT(*) AS n FROM spans;",
+            ])
             .output()
             .unwrap();
-        assert_eq!(String::from_utf8_lossy(&answer.stdout), "n\r\n1\r\n", "{answer:?}");
+        assert_eq!(
+            String::from_utf8_lossy(&answer.stdout),
+            "n\r\n1\r\n",
+            "{answer:?}"
+        );
     }
     let refused = Command::new(binary)
-        .args(["sql", "--url", &format!("http://{}", collector.http), "DROP TABLE spans"])
+        .args([
+            "sql",
+            "--url",
+            &format!("http://{}", collector.http),
+            "DROP TABLE spans",
+        ])
         .output()
         .unwrap();
     assert!(!refused.status.success() && refused.stdout.is_empty());
-    assert!(String::from_utf8_lossy(&refused.stderr).starts_with("error: "), "{refused:?}");
+    assert!(
+        String::from_utf8_lossy(&refused.stderr).starts_with("error: "),
+        "{refused:?}"
+    );
 }

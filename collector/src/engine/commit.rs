@@ -11,8 +11,8 @@ use tokio::sync::mpsc::Receiver;
 
 use super::{Append, AppendError, Command, Rows};
 use crate::metrics::Metrics;
-use crate::store::{Inserted, Store};
 use crate::store::generation::Sealed;
+use crate::store::{Inserted, Store};
 use crate::wal::fs::RealFs;
 use crate::wal::log::Log;
 use crate::wal::record::Record;
@@ -44,7 +44,10 @@ impl Committer {
                 }
             }
             self.commit(&mut group);
-            if self.store.should_seal(Instant::now(), self.log.open_bytes()) {
+            if self
+                .store
+                .should_seal(Instant::now(), self.log.open_bytes())
+            {
                 self.seal();
             }
         }
@@ -77,7 +80,9 @@ impl Committer {
         let mut records: Vec<Record> = Vec::with_capacity(group.len());
         let mut waiting = Vec::with_capacity(group.len());
         for append in group.drain(..) {
-            self.metrics.log_bytes.add(append.record.payload.len() as u64);
+            self.metrics
+                .log_bytes
+                .add(append.record.payload.len() as u64);
             records.push(append.record);
             waiting.push((append.rows, append.reply));
         }

@@ -81,7 +81,8 @@ impl Compactor {
         let bytes: u64 = metas.iter().map(|meta| meta.bytes).sum();
         let partitions = metas.len();
         self.catalog.commit_segment(sealed.segment, metas)?;
-        self.store.compacted(sealed.segment, self.catalog.partitions().to_vec());
+        self.store
+            .compacted(sealed.segment, self.catalog.partitions().to_vec());
         if let Some(committer) = self.committer.upgrade() {
             // Closed: the segment is removed at the next start.
             drop(committer.blocking_send(Command::Compacted(sealed.segment)));

@@ -13,8 +13,8 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::compactor::Failure;
-use crate::store::catalog::{Catalog, Meta, Partition};
 use crate::store::Store;
+use crate::store::catalog::{Catalog, Meta, Partition};
 use crate::store::compact::{self, CompactError, Content, day_name};
 use crate::store::generation::Batches;
 use crate::wal::fs::RealFs;
@@ -69,7 +69,9 @@ fn merge(day: i64, group: &[Arc<Partition>], root: &Path) -> Result<Meta, Compac
     let mut content = Content::of(&batches)?;
     content.parts = compact::merge_parts(&content.parts)?;
     // Unique: one thread merges, and the clock moves on between two merges of a day.
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos());
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |time| time.as_nanos());
     let stem = format!("{}/m{now:020x}", day_name(day));
     compact::write_partition(root, stem, day, &content)
 }

@@ -40,7 +40,10 @@ pub(super) struct Recovered {
 }
 
 fn io_error(path: &Path) -> impl FnOnce(io::Error) -> OpenError + '_ {
-    move |source| OpenError::Io { path: path.to_owned(), source }
+    move |source| OpenError::Io {
+        path: path.to_owned(),
+        source,
+    }
 }
 
 /// Takes the folder for this process.
@@ -51,9 +54,10 @@ pub(super) fn lock(dir: &Path) -> Result<std::fs::File, OpenError> {
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => Err(OpenError::Locked(dir.to_owned())),
-        Err(std::fs::TryLockError::Error(source)) => {
-            Err(OpenError::Io { path: dir.to_owned(), source })
-        }
+        Err(std::fs::TryLockError::Error(source)) => Err(OpenError::Io {
+            path: dir.to_owned(),
+            source,
+        }),
     }
 }
 
@@ -70,8 +74,7 @@ pub(super) fn recover(
     if orphans > 0 {
         tracing::info!(orphans, "removed files of an interrupted compaction");
     }
-    let mut log =
-        Log::open(fs, &dir.join(LOG), catalog.next_segment()).map_err(io_error(dir))?;
+    let mut log = Log::open(fs, &dir.join(LOG), catalog.next_segment()).map_err(io_error(dir))?;
     let store = Store::new(settings, log.current(), catalog.partitions().to_vec());
     remember(&store, catalog.partitions());
     let mut waiting = Vec::new();
@@ -81,16 +84,27 @@ pub(super) fn recover(
             continue;
         }
         store.begin(segment);
-        let mut replay = Replay { rules, store: &store, spans: 0, failed: 0 };
-        let damage =
-            log.read(segment, true, |record| replay.record(&record)).map_err(io_error(dir))?;
+        let mut replay = Replay {
+            rules,
+            store: &store,
+            spans: 0,
+            failed: 0,
+        };
+        let damage = log
+            .read(segment, true, |record| replay.record(&record))
+            .map_err(io_error(dir))?;
         report(segment, &damage, &replay, metrics);
         waiting.push(store.seal(log.current())?);
         while store.is_full() && !waiting.is_empty() {
             compact_now(&waiting.remove(0), dir, &mut catalog, &mut log, &store)?;
         }
     }
-    Ok(Recovered { store, log, catalog, waiting })
+    Ok(Recovered {
+        store,
+        log,
+        catalog,
+        waiting,
+    })
 }
 
 fn compact_now(
@@ -124,12 +138,22 @@ fn read_once(dir: &Path, rules: &Rules) -> Result<Snapshot, OpenError> {
     let fs = Arc::new(RealFs);
     let catalog = Catalog::load(fs.clone(), dir)?;
     let mut log = Log::open(fs, &dir.join(LOG), catalog.next_segment()).map_err(io_error(dir))?;
-    let store = Store::new(Settings::default(), log.current(), catalog.partitions().to_vec());
+    let store = Store::new(
+        Settings::default(),
+        log.current(),
+        catalog.partitions().to_vec(),
+    );
     remember(&store, catalog.partitions());
     for segment in log.closed() {
         if segment >= catalog.next_segment() {
-            let mut replay = Replay { rules, store: &store, spans: 0, failed: 0 };
-            log.read(segment, false, |record| replay.record(&record)).map_err(io_error(dir))?;
+            let mut replay = Replay {
+                rules,
+                store: &store,
+                spans: 0,
+                failed: 0,
+            };
+            log.read(segment, false, |record| replay.record(&record))
+                .map_err(io_error(dir))?;
         }
     }
     Ok(store.snapshot()?)
@@ -163,8 +187,11 @@ impl Replay<'_> {
 
     fn traces(&self, record: &Record) -> Option<u64> {
         let limits = Limits::default();
-        let context =
-            Context { limits: &limits, rules: self.rules, received_ns: record.received_ns };
+        let context = Context {
+            limits: &limits,
+            rules: self.rules,
+            received_ns: record.received_ns,
+        };
         let batch = decode::traces(&record.decompress()?, &context).ok()?;
         Some(self.store.insert(&batch, Instant::now()).ok()?.new)
     }
@@ -172,29 +199,44 @@ impl Replay<'_> {
 
 fn report(segment: u64, damage: &Damage, replay: &Replay<'_>, metrics: &Metrics) {
     metrics.recovered.add(replay.spans);
-    metrics.log_damaged.add(damage.skipped.len() as u64 + replay.failed);
+    metrics
+        .log_damaged
+        .add(damage.skipped.len() as u64 + replay.failed);
     metrics.log_torn_bytes.add(damage.torn_bytes as u64);
     for (offset, len) in &damage.skipped {
         tracing::error!(segment, offset, len, "skipped a damaged place in the log");
     }
     if replay.failed > 0 {
-        tracing::error!(segment, records = replay.failed, "records in the log cannot be decoded");
+        tracing::error!(
+            segment,
+            records = replay.failed,
+            "records in the log cannot be decoded"
+        );
     }
     if damage.torn_bytes > 0 {
-        tracing::warn!(segment, bytes = damage.torn_bytes, "cut a torn tail off the log");
+        tracing::warn!(
+            segment,
+            bytes = damage.torn_bytes,
+            "cut a torn tail off the log"
+        );
     }
     tracing::info!(segment, spans = replay.spans, "recovered a log segment");
 }
 
 /// Fills the window of known spans and ledger deltas from the youngest partitions.
 fn remember(store: &Store, partitions: &[Arc<Partition>]) {
-    for partition in partitions.iter().filter(|partition| partition.meta.ledger > 0) {
+    for partition in partitions
+        .iter()
+        .filter(|partition| partition.meta.ledger > 0)
+    {
         if let Err(error) = instances(partition, store) {
             tracing::error!(partition = partition.meta.stem, %error, "cannot read the ledger");
         }
     }
-    let mut youngest_first: Vec<_> =
-        partitions.iter().filter(|partition| partition.meta.rows > 0).collect();
+    let mut youngest_first: Vec<_> = partitions
+        .iter()
+        .filter(|partition| partition.meta.rows > 0)
+        .collect();
     youngest_first.sort_by_key(|partition| std::cmp::Reverse(partition.meta.max_ns));
     for partition in youngest_first {
         match keys(partition) {
@@ -219,8 +261,12 @@ fn keys(partition: &Partition) -> Result<Vec<Key>, Box<dyn std::error::Error>> {
     for batch in builder.with_projection(mask).build()? {
         let batch = batch?;
         let (Some(traces), Some(spans)) = (
-            batch.column_by_name("trace_id").and_then(|column| column.as_string_view_opt()),
-            batch.column_by_name("span_id").and_then(|column| column.as_string_view_opt()),
+            batch
+                .column_by_name("trace_id")
+                .and_then(|column| column.as_string_view_opt()),
+            batch
+                .column_by_name("span_id")
+                .and_then(|column| column.as_string_view_opt()),
         ) else {
             return Err("unexpected column type".into());
         };
@@ -243,8 +289,12 @@ fn instances(partition: &Partition, store: &Store) -> Result<(), Box<dyn std::er
     for batch in builder.with_projection(mask).build()? {
         let batch = batch?;
         let (Some(instances), Some(sequences)) = (
-            batch.column_by_name("instance").and_then(|column| column.as_string_view_opt()),
-            batch.column_by_name("sequence").and_then(|column| column.as_primitive_opt::<Int64Type>()),
+            batch
+                .column_by_name("instance")
+                .and_then(|column| column.as_string_view_opt()),
+            batch
+                .column_by_name("sequence")
+                .and_then(|column| column.as_primitive_opt::<Int64Type>()),
         ) else {
             return Err("unexpected column type".into());
         };

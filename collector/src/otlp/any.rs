@@ -164,7 +164,9 @@ pub(crate) fn separate(first: &mut bool, out: &mut String) {
 pub(crate) fn write_string(text: &str, out: &mut String) {
     out.push('"');
     let mut rest = text;
-    while let Some(at) = rest.bytes().position(|byte| byte < 0x20 || byte == b'"' || byte == b'\\')
+    while let Some(at) = rest
+        .bytes()
+        .position(|byte| byte < 0x20 || byte == b'"' || byte == b'\\')
     {
         let (plain, tail) = rest.split_at(at);
         out.push_str(plain);
@@ -190,7 +192,11 @@ fn write_double(number: f64, out: &mut String) {
     if number.is_nan() {
         out.push_str("\"NaN\"");
     } else if number.is_infinite() {
-        out.push_str(if number > 0.0 { "\"Infinity\"" } else { "\"-Infinity\"" });
+        out.push_str(if number > 0.0 {
+            "\"Infinity\""
+        } else {
+            "\"-Infinity\""
+        });
     } else {
         // Debug keeps the shortest digits and uses an exponent for very large numbers.
         let _ = write!(out, "{number:?}");
@@ -214,7 +220,11 @@ fn write_base64(bytes: &[u8], out: &mut String) {
         }
         out.push(digit(bits >> 18));
         out.push(digit(bits >> 12));
-        out.push(if chunk.len() > 1 { digit(bits >> 6) } else { '=' });
+        out.push(if chunk.len() > 1 {
+            digit(bits >> 6)
+        } else {
+            '='
+        });
         out.push(if chunk.len() > 2 { digit(bits) } else { '=' });
     }
 }
@@ -236,7 +246,8 @@ mod tests {
             assert_eq!(parsed.as_str(), Some(text));
         }
         for number in [0.0, -0.5, 1e300, 5e-324, 0.1, 1e15] {
-            let parsed: serde_json::Value = serde_json::from_str(&json(Any::Double(number))).unwrap();
+            let parsed: serde_json::Value =
+                serde_json::from_str(&json(Any::Double(number))).unwrap();
             assert_eq!(parsed.as_f64(), Some(number));
         }
         assert_eq!(json(Any::Double(f64::NAN)), "\"NaN\"");
@@ -260,7 +271,10 @@ mod tests {
         }
         let any = Any::parse(&message).unwrap();
         let mut out = String::new();
-        assert_eq!(any.write_json(&Limits::default(), 0, &mut out), Err(WireError::Depth));
+        assert_eq!(
+            any.write_json(&Limits::default(), 0, &mut out),
+            Err(WireError::Depth)
+        );
     }
 
     fn put_len(out: &mut Vec<u8>, mut len: usize) {

@@ -24,7 +24,9 @@ impl Text {
     /// The text, given the arena it was cut from.
     pub(crate) fn of(self, arena: &str) -> &str {
         let start = self.start as usize;
-        arena.get(start..start.saturating_add(self.len as usize)).unwrap_or_default()
+        arena
+            .get(start..start.saturating_add(self.len as usize))
+            .unwrap_or_default()
     }
 }
 
@@ -199,7 +201,11 @@ impl Refused {
 
     /// Counts by reason, without the zeros.
     pub(crate) fn by_reason(&self) -> impl Iterator<Item = (Refusal, u64)> + '_ {
-        Refusal::ALL.iter().copied().zip(self.counts).filter(|(_, count)| *count > 0)
+        Refusal::ALL
+            .iter()
+            .copied()
+            .zip(self.counts)
+            .filter(|(_, count)| *count > 0)
     }
 
     /// What the client is told: the counts by reason and the first detail.
@@ -240,7 +246,10 @@ impl SpanBatch {
 
     /// The resource of `span`.
     pub(crate) fn resource(&self, span: &SpanRow) -> ResourceRow {
-        self.resources.get(span.resource as usize).copied().unwrap_or_default()
+        self.resources
+            .get(span.resource as usize)
+            .copied()
+            .unwrap_or_default()
     }
 
     /// Roughly what the batch holds in memory.

@@ -21,8 +21,10 @@ pub(crate) struct Context<'a> {
 
 /// Decodes an `ExportTraceServiceRequest`.
 pub(crate) fn traces(message: &[u8], context: &Context<'_>) -> Result<SpanBatch, WireError> {
-    let mut batch =
-        SpanBatch { text: Arena::with_capacity(message.len()), ..SpanBatch::default() };
+    let mut batch = SpanBatch {
+        text: Arena::with_capacity(message.len()),
+        ..SpanBatch::default()
+    };
     let mut reader = Reader::new(message);
     while let Some((number, value)) = reader.next()? {
         if number == 1 {
@@ -87,8 +89,13 @@ fn resource(
     }
     out.push('}');
     let attributes = batch.text.since(start);
-    let name = service.filter(|name| !name.is_empty()).unwrap_or("unknown_service");
-    Ok(ResourceRow { service: batch.text.push(name), attributes })
+    let name = service
+        .filter(|name| !name.is_empty())
+        .unwrap_or("unknown_service");
+    Ok(ResourceRow {
+        service: batch.text.push(name),
+        attributes,
+    })
 }
 
 fn scope_spans(

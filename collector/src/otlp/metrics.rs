@@ -97,7 +97,9 @@ pub(crate) fn ledger(message: &[u8]) -> Result<LedgerBatch, DecodeError> {
     let request = ExportMetricsServiceRequest::decode(message)?;
     let mut batch = LedgerBatch::default();
     for resource_metrics in request.resource_metrics {
-        let attributes = resource_metrics.resource.map(|resource| resource.attributes);
+        let attributes = resource_metrics
+            .resource
+            .map(|resource| resource.attributes);
         let attributes = attributes.unwrap_or_default();
         for scope_metrics in resource_metrics.scope_metrics {
             match delta(&attributes, &scope_metrics) {
@@ -118,7 +120,10 @@ fn text<'a>(attributes: &'a [KeyValue], key: &str) -> Option<&'a str> {
 }
 
 fn sequence(scope: &InstrumentationScope) -> Option<u64> {
-    let found = scope.attributes.iter().find(|attribute| attribute.key == "tracemeter.sequence")?;
+    let found = scope
+        .attributes
+        .iter()
+        .find(|attribute| attribute.key == "tracemeter.sequence")?;
     match found.value.as_ref()?.value.as_ref()? {
         Value::IntValue(number) => u64::try_from(*number).ok(),
         _ => None,
@@ -127,9 +132,14 @@ fn sequence(scope: &InstrumentationScope) -> Option<u64> {
 
 /// `None` when this is not a delta of the ledger, or exceeds its limits.
 fn delta(resource: &[KeyValue], scope_metrics: &ScopeMetrics) -> Option<Delta> {
-    let scope = scope_metrics.scope.as_ref().filter(|scope| scope.name == FILTER_SCOPE)?;
+    let scope = scope_metrics
+        .scope
+        .as_ref()
+        .filter(|scope| scope.name == FILTER_SCOPE)?;
     let mut delta = Delta {
-        service: text(resource, "service.name").unwrap_or("unknown_service").to_owned(),
+        service: text(resource, "service.name")
+            .unwrap_or("unknown_service")
+            .to_owned(),
         instance: text(resource, "service.instance.id")?.to_owned(),
         sequence: sequence(scope)?,
         ..Delta::default()
@@ -158,7 +168,9 @@ fn add(delta: &mut Delta, metric: &Metric) {
         delta.until_ns = delta.until_ns.max(i64::try_from(time).unwrap_or(0));
     };
     match metric.data.as_ref() {
-        Some(Data::ExponentialHistogram(histogram)) if metric.name == "tracemeter.requests.duration" => {
+        Some(Data::ExponentialHistogram(histogram))
+            if metric.name == "tracemeter.requests.duration" =>
+        {
             for point in &histogram.data_points {
                 end(point.time_unix_nano);
                 let sums = delta.rows.entry(key(&point.attributes)).or_default();
@@ -167,14 +179,21 @@ fn add(delta: &mut Delta, metric: &Metric) {
                 if let Some(buckets) = &point.positive {
                     sums.scale = point.scale;
                     sums.bucket_offset = buckets.offset;
-                    sums.buckets = buckets.bucket_counts.iter().copied().take(MAX_BUCKETS).collect();
+                    sums.buckets = buckets
+                        .bucket_counts
+                        .iter()
+                        .copied()
+                        .take(MAX_BUCKETS)
+                        .collect();
                 }
             }
         }
         Some(Data::Sum(sum)) => {
             for point in &sum.data_points {
                 end(point.time_unix_nano);
-                let Some(number_data_point::Value::AsInt(number)) = point.value else { continue };
+                let Some(number_data_point::Value::AsInt(number)) = point.value else {
+                    continue;
+                };
                 let number = u64::try_from(number).unwrap_or(0);
                 let sums = delta.rows.entry(key(&point.attributes)).or_default();
                 let slot = match metric.name.as_str() {

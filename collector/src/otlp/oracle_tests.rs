@@ -20,7 +20,14 @@ const NOW: u64 = 1_800_000_000_000_000_000;
 
 fn decode(bytes: &[u8]) -> Result<SpanBatch, super::wire::WireError> {
     let (limits, rules) = (Limits::default(), Rules::load(None).unwrap());
-    traces(bytes, &Context { limits: &limits, rules: &rules, received_ns: NOW })
+    traces(
+        bytes,
+        &Context {
+            limits: &limits,
+            rules: &rules,
+            received_ns: NOW,
+        },
+    )
 }
 
 fn text(random: &mut fastrand::Rng) -> String {
@@ -32,14 +39,21 @@ fn any(random: &mut fastrand::Rng, depth: usize) -> AnyValue {
         0 => Proto::StringValue(text(random)),
         1 => Proto::BoolValue(random.bool()),
         2 => Proto::IntValue(random.i64(..)),
-        3 => Proto::DoubleValue(random.f64() * 10f64.powi(random.i32(-20..20))),
+        // Exact in few digits: serde_json's own parser is off by one bit for longer ones.
+        3 => Proto::DoubleValue(f64::from(random.i16(..)) / 8.0),
         4 => Proto::BytesValue((0..random.usize(0..9)).map(|_| random.u8(..)).collect()),
         5 => Proto::ArrayValue(ArrayValue {
-            values: (0..random.usize(0..4)).map(|_| any(random, depth + 1)).collect(),
+            values: (0..random.usize(0..4))
+                .map(|_| any(random, depth + 1))
+                .collect(),
         }),
-        _ => Proto::KvlistValue(KeyValueList { values: key_values(random, depth + 1) }),
+        _ => Proto::KvlistValue(KeyValueList {
+            values: key_values(random, depth + 1),
+        }),
     };
-    AnyValue { value: (random.u32(0..20) > 0).then_some(value) }
+    AnyValue {
+        value: (random.u32(0..20) > 0).then_some(value),
+    }
 }
 
 fn key_values(random: &mut fastrand::Rng, depth: usize) -> Vec<KeyValue> {
@@ -60,7 +74,11 @@ fn span(random: &mut fastrand::Rng) -> Span {
     Span {
         trace_id: bytes(random, 16),
         span_id: bytes(random, 8),
-        parent_span_id: if random.bool() { bytes(random, 8) } else { Vec::new() },
+        parent_span_id: if random.bool() {
+            bytes(random, 8)
+        } else {
+            Vec::new()
+        },
         trace_state: text(random),
         flags: random.u32(..),
         name: text(random),
@@ -86,21 +104,28 @@ fn span(random: &mut fastrand::Rng) -> Span {
                 ..Link::default()
             })
             .collect(),
-        status: random
-            .bool()
-            .then(|| Status { message: text(random), code: random.i32(0..3) }),
+        status: random.bool().then(|| Status {
+            message: text(random),
+            code: random.i32(0..3),
+        }),
         ..Span::default()
     }
 }
 
 fn request(random: &mut fastrand::Rng) -> ExportTraceServiceRequest {
     let scope = |random: &mut fastrand::Rng| ScopeSpans {
-        scope: Some(InstrumentationScope { name: text(random), ..Default::default() }),
+        scope: Some(InstrumentationScope {
+            name: text(random),
+            ..Default::default()
+        }),
         spans: (0..random.usize(0..5)).map(|_| span(random)).collect(),
         schema_url: String::new(),
     };
     let resource = |random: &mut fastrand::Rng| ResourceSpans {
-        resource: Some(Resource { attributes: key_values(random, 0), ..Default::default() }),
+        resource: Some(Resource {
+            attributes: key_values(random, 0),
+            ..Default::default()
+        }),
         scope_spans: (0..random.usize(0..3)).map(|_| scope(random)).collect(),
         schema_url: String::new(),
     };
@@ -125,7 +150,10 @@ fn any_json(any: &AnyValue) -> Json {
 
 fn attributes_json(attributes: &[KeyValue]) -> Json {
     let member = |entry: &KeyValue| {
-        (entry.key.clone(), entry.value.as_ref().map_or(Json::Null, any_json))
+        (
+            entry.key.clone(),
+            entry.value.as_ref().map_or(Json::Null, any_json),
+        )
     };
     Json::Object(attributes.iter().map(member).collect::<Map<_, _>>())
 }
@@ -137,7 +165,11 @@ fn parsed(text: &str) -> Json {
 fn compare(batch: &SpanBatch, row: &SpanRow, span: &Span) {
     assert_eq!(row.trace_id.to_vec(), span.trace_id);
     assert_eq!(row.span_id.to_vec(), span.span_id);
-    let parent: &[u8] = if span.parent_span_id.is_empty() { &[0; 8] } else { &span.parent_span_id };
+    let parent: &[u8] = if span.parent_span_id.is_empty() {
+        &[0; 8]
+    } else {
+        &span.parent_span_id
+    };
     assert_eq!(row.parent_id, parent);
     assert_eq!(batch.str(row.name), span.name);
     assert_eq!(batch.str(row.trace_state), span.trace_state);
@@ -145,18 +177,35 @@ fn compare(batch: &SpanBatch, row: &SpanRow, span: &Span) {
     assert_eq!(row.start_ns as u64, span.start_time_unix_nano);
     assert_eq!(row.end_ns as u64, span.end_time_unix_nano);
     let status = span.status.clone().unwrap_or_default();
-    assert_eq!((i32::from(row.status), batch.str(row.status_message)), (status.code, &*status.message));
-    assert_eq!(parsed(batch.str(row.attributes)), attributes_json(&span.attributes));
-    let lists = [(row.events, span.events.len()), (row.links, span.links.len())];
+    assert_eq!(
+        (i32::from(row.status), batch.str(row.status_message)),
+        (status.code, &*status.message)
+    );
+    assert_eq!(
+        parsed(batch.str(row.attributes)),
+        attributes_json(&span.attributes)
+    );
+    let lists = [
+        (row.events, span.events.len()),
+        (row.links, span.links.len()),
+    ];
     for (list, len) in lists {
-        let items = if list.is_empty() { json!([]) } else { parsed(batch.str(list)) };
+        let items = if list.is_empty() {
+            json!([])
+        } else {
+            parsed(batch.str(list))
+        };
         assert_eq!(items.as_array().unwrap().len(), len);
     }
     for (link, item) in span.links.iter().zip(parsed_or_empty(batch.str(row.links))) {
         assert_eq!(item["attributes"], attributes_json(&link.attributes));
         assert_eq!(item["span_id"].as_str().unwrap().len(), 16);
     }
-    for (event, item) in span.events.iter().zip(parsed_or_empty(batch.str(row.events))) {
+    for (event, item) in span
+        .events
+        .iter()
+        .zip(parsed_or_empty(batch.str(row.events)))
+    {
         assert_eq!(item["name"], json!(event.name));
         assert_eq!(item["time_unix_nano"], json!(event.time_unix_nano));
         assert_eq!(item["attributes"], attributes_json(&event.attributes));
@@ -164,7 +213,11 @@ fn compare(batch: &SpanBatch, row: &SpanRow, span: &Span) {
 }
 
 fn parsed_or_empty(text: &str) -> Vec<Json> {
-    if text.is_empty() { Vec::new() } else { serde_json::from_str(text).unwrap() }
+    if text.is_empty() {
+        Vec::new()
+    } else {
+        serde_json::from_str(text).unwrap()
+    }
 }
 
 #[test]
@@ -173,7 +226,12 @@ fn every_field_equals_what_prost_reads() {
         let mut random = fastrand::Rng::with_seed(seed);
         let request = request(&mut random);
         let batch = decode(&request.encode_to_vec()).unwrap();
-        assert_eq!(batch.refused.total(), 0, "seed {seed}: {}", batch.refused.message());
+        assert_eq!(
+            batch.refused.total(),
+            0,
+            "seed {seed}: {}",
+            batch.refused.message()
+        );
         let mut rows = batch.spans.iter();
         for resource_spans in &request.resource_spans {
             let attributes = &resource_spans.resource.as_ref().unwrap().attributes;
@@ -181,9 +239,15 @@ fn every_field_equals_what_prost_reads() {
                 for span in &scope_spans.spans {
                     let row = rows.next().expect("a row per span");
                     compare(&batch, row, span);
-                    assert_eq!(batch.str(row.scope), scope_spans.scope.as_ref().unwrap().name);
+                    assert_eq!(
+                        batch.str(row.scope),
+                        scope_spans.scope.as_ref().unwrap().name
+                    );
                     let resource = batch.resource(row);
-                    assert_eq!(parsed(batch.str(resource.attributes)), attributes_json(attributes));
+                    assert_eq!(
+                        parsed(batch.str(resource.attributes)),
+                        attributes_json(attributes)
+                    );
                 }
             }
         }
@@ -221,7 +285,10 @@ fn damaged_requests_never_panic_and_what_both_accept_has_the_same_spans() {
             assert_eq!(total, spans as u64, "seed {seed}");
         }
     }
-    assert!(accepted > 1_000, "{accepted} damaged requests were still readable");
+    assert!(
+        accepted > 1_000,
+        "{accepted} damaged requests were still readable"
+    );
 }
 
 #[test]
@@ -232,19 +299,44 @@ fn a_bad_span_is_refused_alone_and_with_its_reason() {
         change(&mut bad);
         bad
     };
-    let many = KeyValue { key: "k".into(), ..KeyValue::default() };
-    let mut nested = AnyValue { value: Some(Proto::IntValue(1)) };
+    let many = KeyValue {
+        key: "k".into(),
+        ..KeyValue::default()
+    };
+    let mut nested = AnyValue {
+        value: Some(Proto::IntValue(1)),
+    };
     for _ in 0..20 {
-        nested = AnyValue { value: Some(Proto::ArrayValue(ArrayValue { values: vec![nested] })) };
+        nested = AnyValue {
+            value: Some(Proto::ArrayValue(ArrayValue {
+                values: vec![nested],
+            })),
+        };
     }
-    let nested = KeyValue { key: "n".into(), value: Some(nested), ..KeyValue::default() };
+    let nested = KeyValue {
+        key: "n".into(),
+        value: Some(nested),
+        ..KeyValue::default()
+    };
     let cases: Vec<(Refusal, Span)> = vec![
-        (Refusal::TraceId, change(&|span| span.trace_id = vec![0; 16])),
-        (Refusal::TraceId, change(&|span| span.trace_id = vec![1; 15])),
+        (
+            Refusal::TraceId,
+            change(&|span| span.trace_id = vec![0; 16]),
+        ),
+        (
+            Refusal::TraceId,
+            change(&|span| span.trace_id = vec![1; 15]),
+        ),
         (Refusal::SpanId, change(&|span| span.span_id.clear())),
-        (Refusal::ParentId, change(&|span| span.parent_span_id = vec![1; 7])),
+        (
+            Refusal::ParentId,
+            change(&|span| span.parent_span_id = vec![1; 7]),
+        ),
         (Refusal::Time, change(&|span| span.end_time_unix_nano = 0)),
-        (Refusal::Time, change(&|span| span.start_time_unix_nano = u64::MAX)),
+        (
+            Refusal::Time,
+            change(&|span| span.start_time_unix_nano = u64::MAX),
+        ),
         (
             Refusal::EndBeforeStart,
             change(&|span| span.end_time_unix_nano = span.start_time_unix_nano - 2_000_000_000),
@@ -256,16 +348,39 @@ fn a_bad_span_is_refused_alone_and_with_its_reason() {
                 span.end_time_unix_nano = span.start_time_unix_nano;
             }),
         ),
-        (Refusal::TooOld, change(&|span| span.start_time_unix_nano = 1)),
-        (Refusal::TooLarge, change(&|span| span.name = "x".repeat(20_000))),
-        (Refusal::TooMany, change(&|span| span.attributes = vec![many.clone(); 2_000])),
-        (Refusal::TooLarge, change(&|span| span.attributes = vec![nested.clone()])),
-        (Refusal::TooLarge, change(&|span| span.trace_state = "x".repeat(2 << 20))),
+        (
+            Refusal::TooOld,
+            change(&|span| span.start_time_unix_nano = 1),
+        ),
+        (
+            Refusal::TooLarge,
+            change(&|span| span.name = "x".repeat(20_000)),
+        ),
+        (
+            Refusal::TooMany,
+            change(&|span| span.attributes = vec![many.clone(); 2_000]),
+        ),
+        (
+            Refusal::TooLarge,
+            change(&|span| span.attributes = vec![nested.clone()]),
+        ),
+        (
+            Refusal::TooLarge,
+            change(&|span| span.trace_state = "x".repeat(2 << 20)),
+        ),
     ];
     for (reason, bad) in cases {
-        let scope = ScopeSpans { spans: vec![bad, good.clone()], ..ScopeSpans::default() };
-        let resource = ResourceSpans { scope_spans: vec![scope], ..ResourceSpans::default() };
-        let request = ExportTraceServiceRequest { resource_spans: vec![resource] };
+        let scope = ScopeSpans {
+            spans: vec![bad, good.clone()],
+            ..ScopeSpans::default()
+        };
+        let resource = ResourceSpans {
+            scope_spans: vec![scope],
+            ..ResourceSpans::default()
+        };
+        let request = ExportTraceServiceRequest {
+            resource_spans: vec![resource],
+        };
         let batch = decode(&request.encode_to_vec()).unwrap();
         assert_eq!(batch.spans.len(), 1, "{reason:?}");
         assert_eq!(batch.refused.by_reason().collect::<Vec<_>>(), [(reason, 1)]);
@@ -282,9 +397,21 @@ fn cost_comes_from_the_application_else_from_the_table() {
     };
     let text = |text: &str| Proto::StringValue(text.into());
     for (attributes, nanos, source) in [
-        (vec![attribute("cost_usd", Proto::DoubleValue(0.0001))], Some(100_000), "app"),
-        (vec![attribute("cost_usd", text("1.0E-5"))], Some(10_000), "app"),
-        (vec![attribute("cost_usd", Proto::IntValue(2))], Some(2_000_000_000), "app"),
+        (
+            vec![attribute("cost_usd", Proto::DoubleValue(0.0001))],
+            Some(100_000),
+            "app",
+        ),
+        (
+            vec![attribute("cost_usd", text("1.0E-5"))],
+            Some(10_000),
+            "app",
+        ),
+        (
+            vec![attribute("cost_usd", Proto::IntValue(2))],
+            Some(2_000_000_000),
+            "app",
+        ),
         (
             vec![
                 attribute("cost_usd", Proto::DoubleValue(0.5)),
@@ -294,21 +421,53 @@ fn cost_comes_from_the_application_else_from_the_table() {
             "mesh_estimate",
         ),
         // 0.001 x (1 + 100 ms / 100 x 0.1)
-        (vec![attribute("operation_type", text("robot_actuation"))], Some(1_100_000), "price_table"),
-        (vec![attribute("db.system", text("postgresql"))], Some(22_000), "price_table"),
+        (
+            vec![attribute("operation_type", text("robot_actuation"))],
+            Some(1_100_000),
+            "price_table",
+        ),
+        (
+            vec![attribute("db.system", text("postgresql"))],
+            Some(22_000),
+            "price_table",
+        ),
         (vec![], Some(11_000), "default_price"),
-        (vec![attribute("cost_usd", Proto::DoubleValue(-1.0))], Some(11_000), "default_price"),
-        (vec![attribute("cost_usd", text("NaN"))], Some(11_000), "default_price"),
-        (vec![attribute("cost_usd.path", Proto::DoubleValue(7.0))], Some(11_000), "default_price"),
+        (
+            vec![attribute("cost_usd", Proto::DoubleValue(-1.0))],
+            Some(11_000),
+            "default_price",
+        ),
+        (
+            vec![attribute("cost_usd", text("NaN"))],
+            Some(11_000),
+            "default_price",
+        ),
+        (
+            vec![attribute("cost_usd.path", Proto::DoubleValue(7.0))],
+            Some(11_000),
+            "default_price",
+        ),
     ] {
         let mut one = span(&mut fastrand::Rng::with_seed(3));
         one.attributes = attributes.clone();
         one.end_time_unix_nano = one.start_time_unix_nano + 100_000_000;
-        let scope = ScopeSpans { spans: vec![one], ..ScopeSpans::default() };
-        let resource = ResourceSpans { scope_spans: vec![scope], ..ResourceSpans::default() };
-        let request = ExportTraceServiceRequest { resource_spans: vec![resource] };
+        let scope = ScopeSpans {
+            spans: vec![one],
+            ..ScopeSpans::default()
+        };
+        let resource = ResourceSpans {
+            scope_spans: vec![scope],
+            ..ResourceSpans::default()
+        };
+        let request = ExportTraceServiceRequest {
+            resource_spans: vec![resource],
+        };
         let batch = decode(&request.encode_to_vec()).unwrap();
         let row = batch.spans[0];
-        assert_eq!((row.cost_nanos, row.cost_source.as_str()), (nanos, source), "{attributes:?}");
+        assert_eq!(
+            (row.cost_nanos, row.cost_source.as_str()),
+            (nanos, source),
+            "{attributes:?}"
+        );
     }
 }

@@ -60,7 +60,9 @@ pub(crate) fn status_json(code: u8, message: &str) -> String {
 }
 
 fn cut(message: &str) -> &str {
-    message.get(..message.floor_char_boundary(MESSAGE_BYTES)).unwrap_or(message)
+    message
+        .get(..message.floor_char_boundary(MESSAGE_BYTES))
+        .unwrap_or(message)
 }
 
 fn put_varint(out: &mut Vec<u8>, mut value: u64) {

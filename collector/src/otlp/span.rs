@@ -37,14 +37,23 @@ pub(crate) struct SpanError {
 
 impl From<WireError> for SpanError {
     fn from(error: WireError) -> Self {
-        let reason =
-            if error == WireError::Depth { Refusal::TooLarge } else { Refusal::Malformed };
-        Self { reason, detail: error.to_string() }
+        let reason = if error == WireError::Depth {
+            Refusal::TooLarge
+        } else {
+            Refusal::Malformed
+        };
+        Self {
+            reason,
+            detail: error.to_string(),
+        }
     }
 }
 
 fn refuse(reason: Refusal, detail: impl Into<String>) -> SpanError {
-    SpanError { reason, detail: detail.into() }
+    SpanError {
+        reason,
+        detail: detail.into(),
+    }
 }
 
 /// Attributes with columns of their own, as far as seen.
@@ -75,10 +84,18 @@ pub(crate) fn decode(
     if message.len() > limits.span_bytes {
         return Err(refuse(
             Refusal::TooLarge,
-            format!("span has `{}` bytes, the limit is `{}`", message.len(), limits.span_bytes),
+            format!(
+                "span has `{}` bytes, the limit is `{}`",
+                message.len(),
+                limits.span_bytes
+            ),
         ));
     }
-    let mut row = SpanRow { scope: scope.text, resource: scope.resource, ..SpanRow::default() };
+    let mut row = SpanRow {
+        scope: scope.text,
+        resource: scope.resource,
+        ..SpanRow::default()
+    };
     let lifted = attributes(message, context, text, &mut row)?;
     let (mut start, mut end) = (0u64, 0u64);
     let mut reader = Reader::new(message);
@@ -89,7 +106,12 @@ pub(crate) fn decode(
             3 => row.trace_state = name(value, limits, text, "trace state")?,
             4 => row.parent_id = parent_id(value.bytes()?)?,
             5 => row.name = name(value, limits, text, "span name")?,
-            6 => row.kind = u8::try_from(value.varint()?).ok().filter(|kind| *kind <= 5).unwrap_or(0),
+            6 => {
+                row.kind = u8::try_from(value.varint()?)
+                    .ok()
+                    .filter(|kind| *kind <= 5)
+                    .unwrap_or(0)
+            }
             7 => start = value.fixed64()?,
             8 => end = value.fixed64()?,
             15 => status(value.bytes()?, limits, text, &mut row)?,
@@ -109,18 +131,22 @@ pub(crate) fn decode(
     Ok(row)
 }
 
-fn id<const N: usize>(
-    bytes: &[u8],
-    reason: Refusal,
-    what: &str,
-) -> Result<[u8; N], SpanError> {
-    <[u8; N]>::try_from(bytes)
-        .map_err(|_| refuse(reason, format!("{what} has `{}` bytes, not `{N}`", bytes.len())))
+fn id<const N: usize>(bytes: &[u8], reason: Refusal, what: &str) -> Result<[u8; N], SpanError> {
+    <[u8; N]>::try_from(bytes).map_err(|_| {
+        refuse(
+            reason,
+            format!("{what} has `{}` bytes, not `{N}`", bytes.len()),
+        )
+    })
 }
 
 fn parent_id(bytes: &[u8]) -> Result<[u8; 8], SpanError> {
     // A root span has no parent: absent, empty, or (some exporters) eight zero bytes.
-    if bytes.is_empty() { Ok([0; 8]) } else { id(bytes, Refusal::ParentId, "parent id") }
+    if bytes.is_empty() {
+        Ok([0; 8])
+    } else {
+        id(bytes, Refusal::ParentId, "parent id")
+    }
 }
 
 fn name(
@@ -131,7 +157,10 @@ fn name(
 ) -> Result<Text, SpanError> {
     let name = value.text()?;
     if name.len() > limits.name_bytes {
-        return Err(refuse(Refusal::TooLarge, format!("{what} has `{}` bytes", name.len())));
+        return Err(refuse(
+            Refusal::TooLarge,
+            format!("{what} has `{}` bytes", name.len()),
+        ));
     }
     Ok(text.push(name))
 }
@@ -146,7 +175,12 @@ fn status(
     while let Some((number, value)) = reader.next()? {
         match number {
             2 => row.status_message = name(value, limits, text, "status message")?,
-            3 => row.status = u8::try_from(value.varint()?).ok().filter(|code| *code <= 2).unwrap_or(0),
+            3 => {
+                row.status = u8::try_from(value.varint()?)
+                    .ok()
+                    .filter(|code| *code <= 2)
+                    .unwrap_or(0)
+            }
             _ => {}
         }
     }
@@ -162,10 +196,16 @@ fn times(start: u64, end: u64, context: &Context<'_>, row: &mut SpanRow) -> Resu
         return Err(refuse(Refusal::Time, "start or end time is missing"));
     }
     if start > end.saturating_add(limits.negative_duration_ns) {
-        return Err(refuse(Refusal::EndBeforeStart, "span ends before it starts"));
+        return Err(refuse(
+            Refusal::EndBeforeStart,
+            "span ends before it starts",
+        ));
     }
     if start > context.received_ns.saturating_add(limits.future_ns) {
-        return Err(refuse(Refusal::Future, "span starts more than a day in the future"));
+        return Err(refuse(
+            Refusal::Future,
+            "span starts more than a day in the future",
+        ));
     }
     if start < context.received_ns.saturating_sub(limits.past_ns) {
         return Err(refuse(Refusal::TooOld, "span is older than any retention"));
@@ -206,11 +246,15 @@ fn attributes<'a>(
         }
         count += 1;
         let (key, any) = attribute(value, count, limits)?;
-        if key == "data_tag" && let Some(tag) = any.as_str() {
+        if key == "data_tag"
+            && let Some(tag) = any.as_str()
+        {
             lifted.class = Some(context.rules.class_of_tag(tag));
             continue;
         }
-        let found = context.rules.class_of(key, any.as_str().unwrap_or_default());
+        let found = context
+            .rules
+            .class_of(key, any.as_str().unwrap_or_default());
         lifted.detected = lifted.detected.max(found);
         if !lift(key, any, &mut lifted) {
             write_member(key, any, limits, &mut first, out)?;
@@ -235,7 +279,10 @@ fn attribute<'a>(
     let len = value.bytes()?.len();
     let (key, any) = any::key_value(value)?;
     if key.len() > limits.key_bytes || len > limits.value_bytes.saturating_add(key.len()) {
-        return Err(refuse(Refusal::TooLarge, format!("attribute has `{len}` bytes")));
+        return Err(refuse(
+            Refusal::TooLarge,
+            format!("attribute has `{len}` bytes"),
+        ));
     }
     Ok((key, any))
 }
@@ -260,9 +307,10 @@ fn lift<'a>(key: &str, any: Any<'a>, to: &mut Lifted<'a>) -> bool {
         "cost.price_version" => text(&mut to.price_version, any),
         "operation_type" => text(&mut to.operation_type, any),
         "sampling.reason" => text(&mut to.sampling_reason, any),
-        "retention_days" => {
-            set(&mut to.retention_days, any.as_int().and_then(|days| u16::try_from(days).ok()))
-        }
+        "retention_days" => set(
+            &mut to.retention_days,
+            any.as_int().and_then(|days| u16::try_from(days).ok()),
+        ),
         "http.response.status_code" | "http.status_code" => any
             .as_int()
             .and_then(|status| u16::try_from(status).ok())
@@ -309,7 +357,10 @@ fn list(
             continue;
         }
         if count >= limits.events {
-            return Err(refuse(Refusal::TooMany, format!("more than `{}` events or links", count)));
+            return Err(refuse(
+                Refusal::TooMany,
+                format!("more than `{}` events or links", count),
+            ));
         }
         out.push(if count == 0 { '[' } else { ',' });
         write(value.bytes()?, limits, out)?;
@@ -386,7 +437,11 @@ fn write_attributes(
 pub(crate) fn write_hex(bytes: &[u8], out: &mut String) {
     for byte in bytes {
         for nibble in [byte >> 4, byte & 15] {
-            out.push(char::from(if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 }));
+            out.push(char::from(if nibble < 10 {
+                b'0' + nibble
+            } else {
+                b'a' + nibble - 10
+            }));
         }
     }
 }
@@ -404,7 +459,10 @@ fn settle(
     let http = (lifted.http_status != 0).then_some(lifted.http_status);
     row.error = row.status == 2 || rules.is_error(http, lifted.grpc_status);
     // A sender may say more than the detectors find, never less.
-    row.class = lifted.class.max(lifted.detected).unwrap_or_else(|| rules.default_class());
+    row.class = lifted
+        .class
+        .max(lifted.detected)
+        .unwrap_or_else(|| rules.default_class());
     let cap = rules.retention_days(row.class);
     row.retention_days = lifted.retention_days.map_or(cap, |days| days.min(cap));
     row.operation_type = text.push(lifted.operation_type);
@@ -412,7 +470,9 @@ fn settle(
     row.cost_path_nanos = lifted.cost_path;
     row.price_version = text.push(lifted.price_version);
     (row.cost_nanos, row.cost_source) = match lifted.cost_usd {
-        Some(nanos) if lifted.cost_source == CostSource::MeshEstimate.as_str() || scope.is_filter => {
+        Some(nanos)
+            if lifted.cost_source == CostSource::MeshEstimate.as_str() || scope.is_filter =>
+        {
             (Some(nanos), CostSource::MeshEstimate)
         }
         Some(nanos) => (Some(nanos), CostSource::App),

@@ -136,13 +136,19 @@ impl<'a> Reader<'a> {
     }
 
     fn take(&mut self, len: usize) -> Result<&'a [u8], WireError> {
-        let (taken, rest) = self.rest.split_at_checked(len).ok_or(WireError::Truncated)?;
+        let (taken, rest) = self
+            .rest
+            .split_at_checked(len)
+            .ok_or(WireError::Truncated)?;
         self.rest = rest;
         Ok(taken)
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], WireError> {
-        let (taken, rest) = self.rest.split_first_chunk::<N>().ok_or(WireError::Truncated)?;
+        let (taken, rest) = self
+            .rest
+            .split_first_chunk::<N>()
+            .ok_or(WireError::Truncated)?;
         self.rest = rest;
         Ok(*taken)
     }
@@ -157,7 +163,10 @@ mod tests {
         let mut max = vec![0x08];
         max.extend([0xff; 9]);
         max.push(0x01);
-        assert_eq!(Reader::new(&max).next(), Ok(Some((1, Value::Varint(u64::MAX)))));
+        assert_eq!(
+            Reader::new(&max).next(),
+            Ok(Some((1, Value::Varint(u64::MAX))))
+        );
         *max.last_mut().unwrap() = 0x02;
         assert_eq!(Reader::new(&max).next(), Err(WireError::Varint));
     }

@@ -61,21 +61,30 @@ impl Rows {
 
     /// All rows.
     pub(super) fn iter(&self) -> impl Iterator<Item = Row<'_>> {
-        self.cells.iter().map(|cells| Row { columns: &self.columns, cells })
+        self.cells.iter().map(|cells| Row {
+            columns: &self.columns,
+            cells,
+        })
     }
 }
 
 impl<'a> Row<'a> {
     /// A cell by column name; empty when there is none.
     pub(super) fn get(&self, column: &str) -> &'a str {
-        self.columns.get(column).and_then(|index| self.cells.get(*index)).map_or("", String::as_str)
+        self.columns
+            .get(column)
+            .and_then(|index| self.cells.get(*index))
+            .map_or("", String::as_str)
     }
 }
 
 /// A decimal without trailing zeros.
 pub(super) fn money(decimal: &str) -> String {
     if decimal.contains('.') {
-        decimal.trim_end_matches('0').trim_end_matches('.').to_owned()
+        decimal
+            .trim_end_matches('0')
+            .trim_end_matches('.')
+            .to_owned()
     } else {
         decimal.to_owned()
     }
@@ -83,11 +92,17 @@ pub(super) fn money(decimal: &str) -> String {
 
 /// Milliseconds with up to three decimals.
 pub(super) fn milliseconds(number: &str) -> String {
-    number.parse::<f64>().map_or_else(|_| number.to_owned(), |ms| money(&format!("{ms:.3}")))
+    number
+        .parse::<f64>()
+        .map_or_else(|_| number.to_owned(), |ms| money(&format!("{ms:.3}")))
 }
 
 /// A timestamp to the millisecond.
 pub(super) fn time(timestamp: &str) -> String {
     let end = timestamp.len().min("2026-11-20T23:55:43.123".len());
-    timestamp.get(..end).unwrap_or(timestamp).trim_end_matches('Z').replace('T', " ")
+    timestamp
+        .get(..end)
+        .unwrap_or(timestamp)
+        .trim_end_matches('Z')
+        .replace('T', " ")
 }

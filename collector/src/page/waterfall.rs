@@ -18,15 +18,33 @@ struct Placed<'a> {
 pub(super) fn render(id: &str, rows: &Rows) -> Html {
     let spans = placed(rows);
     let times: Vec<(f64, f64)> = spans.iter().map(|span| extent(span.row)).collect();
-    let first = times.iter().map(|time| time.0).fold(f64::INFINITY, f64::min);
-    let last = times.iter().map(|time| time.0 + time.1).fold(f64::NEG_INFINITY, f64::max);
+    let first = times
+        .iter()
+        .map(|time| time.0)
+        .fold(f64::INFINITY, f64::min);
+    let last = times
+        .iter()
+        .map(|time| time.0 + time.1)
+        .fold(f64::NEG_INFINITY, f64::max);
     let total_ms = (last - first).max(0.001);
     let mut body = Html::default();
     head(&mut body, id, rows, total_ms);
     body.raw("<section><h2>Spans</h2>");
-    body.table_head(&["Service and operation", "Time", "ms", "Cost (USD)", "Cost source", "Class"]);
+    body.table_head(&[
+        "Service and operation",
+        "Time",
+        "ms",
+        "Cost (USD)",
+        "Cost source",
+        "Class",
+    ]);
     for (span, (start, duration)) in spans.iter().zip(&times) {
-        line(&mut body, span, (start - first) / total_ms * 100.0, duration / total_ms * 100.0);
+        line(
+            &mut body,
+            span,
+            (start - first) / total_ms * 100.0,
+            duration / total_ms * 100.0,
+        );
     }
     body.table_end(false);
     details(&mut body, &spans);
@@ -42,7 +60,10 @@ fn extent(row: Row<'_>) -> (f64, f64) {
 /// Milliseconds of the day and day number from RFC 3339 text; good enough for a picture.
 fn epoch_ms(timestamp: &str) -> f64 {
     let number = |range: std::ops::Range<usize>| -> f64 {
-        timestamp.get(range).and_then(|text| text.parse().ok()).unwrap_or(0.0)
+        timestamp
+            .get(range)
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(0.0)
     };
     let seconds: f64 = timestamp
         .get(17..)
@@ -64,7 +85,10 @@ fn placed(rows: &Rows) -> Vec<Placed<'_>> {
         if !parent.is_empty() && parent != row.get("span_id") && known.contains(parent) {
             children.entry(parent).or_default().push(*row);
         } else {
-            stack.push(Placed { row: *row, depth: 0 });
+            stack.push(Placed {
+                row: *row,
+                depth: 0,
+            });
         }
     }
     stack.reverse();
@@ -120,7 +144,9 @@ fn line(body: &mut Html, span: &Placed<'_>, left: f64, width: f64) {
     body.text(row.get("operation"));
     body.raw(" · ");
     body.text(row.get("kind"));
-    body.raw("</span></th><td class=\"bar\"><svg width=\"100%\" height=\"12\" aria-hidden=\"true\">");
+    body.raw(
+        "</span></th><td class=\"bar\"><svg width=\"100%\" height=\"12\" aria-hidden=\"true\">",
+    );
     if row.get("error") == "true" {
         body.raw("<rect class=\"error\" height=\"12\" x=\"");
     } else {

@@ -58,7 +58,11 @@ pub(crate) fn render(answer: &Answer, format: Format) -> Result<String, ArrowErr
 
 fn formatters<'a>(batch: &'a RecordBatch) -> Result<Vec<ArrayFormatter<'a>>, ArrowError> {
     static OPTIONS: FormatOptions<'static> = FormatOptions::new();
-    batch.columns().iter().map(|column| ArrayFormatter::try_new(column.as_ref(), &OPTIONS)).collect()
+    batch
+        .columns()
+        .iter()
+        .map(|column| ArrayFormatter::try_new(column.as_ref(), &OPTIONS))
+        .collect()
 }
 
 fn is_number(kind: &DataType) -> bool {
@@ -85,8 +89,10 @@ fn json(answer: &Answer) -> Result<String, ArrowError> {
         for row in 0..batch.num_rows() {
             out.push_str(if count == 0 { "\n{" } else { ",\n{" });
             count += 1;
-            for (index, (name, (column, formatter))) in
-                names.iter().zip(batch.columns().iter().zip(&formatters)).enumerate()
+            for (index, (name, (column, formatter))) in names
+                .iter()
+                .zip(batch.columns().iter().zip(&formatters))
+                .enumerate()
             {
                 if index > 0 {
                     out.push(',');
@@ -112,7 +118,7 @@ fn json_value(
     formatter: &ArrayFormatter<'_>,
     out: &mut String,
 ) -> Result<(), ArrowError> {
-    if column.is_null(row) {
+    if column.is_null(row) || column.data_type() == &DataType::Null {
         out.push_str("null");
         return Ok(());
     }
@@ -141,8 +147,7 @@ fn csv(answer: &Answer) -> Result<String, ArrowError> {
     for batch in &answer.batches {
         let formatters = formatters(batch)?;
         for row in 0..batch.num_rows() {
-            for (index, (column, formatter)) in
-                batch.columns().iter().zip(&formatters).enumerate()
+            for (index, (column, formatter)) in batch.columns().iter().zip(&formatters).enumerate()
             {
                 if index > 0 {
                     out.push(',');

@@ -1,5 +1,6 @@
 //! One query: parse, check, run within limits.
 
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
-use futures::StreamExt;
+use futures::{FutureExt as _, StreamExt as _};
 use thiserror::Error;
 use tokio::sync::Semaphore;
 
@@ -113,7 +114,12 @@ impl QueryEngine {
         let config = SessionConfig::new()
             .with_target_partitions(workers)
             .with_information_schema(true);
-        Ok(Self { limits, runtime, config, slots: Semaphore::new(limits.concurrent) })
+        Ok(Self {
+            limits,
+            runtime,
+            config,
+            slots: Semaphore::new(limits.concurrent),
+        })
     }
 
     /// Runs one SQL text.
@@ -127,10 +133,12 @@ impl QueryEngine {
         }
         let start = Instant::now();
         let work = async {
-            let _slot = self.slots.acquire().await.map_err(|_| {
-                QueryError::Failed("queries are not accepted any more".to_owned())
-            })?;
-            let context = SessionContext::new_with_config_rt(self.config.clone(), self.runtime.clone());
+            let _slot =
+                self.slots.acquire().await.map_err(|_| {
+                    QueryError::Failed("queries are not accepted any more".to_owned())
+                })?;
+            let context =
+                SessionContext::new_with_config_rt(self.config.clone(), self.runtime.clone());
             tables::register(&context, snapshot).await?;
             let options = SQLOptions::new()
                 .with_allow_ddl(false)
@@ -139,8 +147,14 @@ impl QueryEngine {
             let frame = context.sql_with_options(text, options).await?;
             self.collect(frame, start).await
         };
+        // The planner and some operators panic on rare plans; one query must not take its
+        // connection along. What it touched (a session of its own) is dropped.
+        let work = AssertUnwindSafe(work).catch_unwind();
         match tokio::time::timeout(self.limits.time, work).await {
-            Ok(answer) => answer,
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(QueryError::Failed(
+                "the query engine failed on this plan".to_owned(),
+            )),
             Err(_) => Err(QueryError::Limit(format!(
                 "query took longer than `{}` s",
                 self.limits.time.as_secs()
@@ -169,6 +183,11 @@ impl QueryEngine {
                 break;
             }
         }
-        Ok(Answer { schema, batches, truncated, elapsed: start.elapsed() })
+        Ok(Answer {
+            schema,
+            batches,
+            truncated,
+            elapsed: start.elapsed(),
+        })
     }
 }

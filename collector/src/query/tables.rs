@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::common::exec_err;
 use datafusion::dataframe::DataFrame;
 use datafusion::datasource::MemTable;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
@@ -74,14 +75,21 @@ type FileOf = fn(&Partition) -> (u64, PathBuf);
 pub(super) async fn register(context: &SessionContext, snapshot: &Snapshot) -> Result<()> {
     let files = |of: FileOf| -> Vec<PathBuf> {
         let named = snapshot.partitions.iter().map(|part| of(part));
-        named.filter(|(rows, _)| *rows > 0).map(|(_, path)| path).collect()
+        named
+            .filter(|(rows, _)| *rows > 0)
+            .map(|(_, path)| path)
+            .collect()
     };
     let tables: [(&str, SchemaRef, &[RecordBatch], FileOf); 3] = [
-        ("spans", columns::schema(), &snapshot.spans, |part| (part.meta.rows, part.spans())),
+        ("spans", columns::schema(), &snapshot.spans, |part| {
+            (part.meta.rows, part.spans())
+        }),
         ("trace_parts", parts::schema(), &snapshot.parts, |part| {
             (part.meta.traces, part.traces())
         }),
-        ("ledger", ledger::schema(), &snapshot.ledger, |part| (part.meta.ledger, part.ledger())),
+        ("ledger", ledger::schema(), &snapshot.ledger, |part| {
+            (part.meta.ledger, part.ledger())
+        }),
     ];
     for (name, schema, hot, of) in tables {
         let table = union(context, schema, hot, files(of))?;
@@ -108,6 +116,10 @@ fn union(
     if files.is_empty() {
         return Ok(memory);
     }
+    // A listing table takes a missing file for an empty folder.
+    if let Some(missing) = files.iter().find(|path| !path.exists()) {
+        return exec_err!("partition file `{}` is missing", missing.display());
+    }
     let urls = files
         .iter()
         .map(|path| ListingTableUrl::parse(path.to_string_lossy()))
@@ -123,5 +135,7 @@ fn union(
 /// Deals batches out to as many lists as there are workers.
 fn split(batches: &[RecordBatch], lists: usize) -> Vec<Vec<RecordBatch>> {
     let lists = lists.max(1);
-    (0..lists).map(|index| batches.iter().skip(index).step_by(lists).cloned().collect()).collect()
+    (0..lists)
+        .map(|index| batches.iter().skip(index).step_by(lists).cloned().collect())
+        .collect()
 }

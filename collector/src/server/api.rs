@@ -77,7 +77,10 @@ fn media_type_is_json(headers: &HeaderMap) -> bool {
 
 async fn answer(app: &App, text: &str, format: Option<&str>) -> Response {
     let Some(format) = Format::parse(format.unwrap_or("json")) else {
-        return error(StatusCode::BAD_REQUEST, "formats are `json`, `csv` and `table`");
+        return error(
+            StatusCode::BAD_REQUEST,
+            "formats are `json`, `csv` and `table`",
+        );
     };
     respond(run(app, text).await, format)
 }
@@ -109,12 +112,16 @@ fn respond(result: Result<Answer, QueryError>, format: Format) -> Response {
     };
     match render(&answer, format) {
         Ok(text) => {
-            let mut response =
-                ([(header::CONTENT_TYPE, format.media_type())], Body::from(text)).into_response();
+            let mut response = (
+                [(header::CONTENT_TYPE, format.media_type())],
+                Body::from(text),
+            )
+                .into_response();
             if answer.truncated {
-                response
-                    .headers_mut()
-                    .insert("x-tracemeter-truncated", header::HeaderValue::from_static("true"));
+                response.headers_mut().insert(
+                    "x-tracemeter-truncated",
+                    header::HeaderValue::from_static("true"),
+                );
             }
             response
         }

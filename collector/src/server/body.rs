@@ -52,22 +52,24 @@ impl Encoding {
 
 /// Reads a whole body.
 pub(crate) async fn read(body: Body, share: &mut Share, cap: usize) -> Result<Bytes, IngestError> {
-    tokio::time::timeout(BODY_TIME, read_frames(body, share, cap)).await.unwrap_or_else(|_| {
-        Err(IngestError::refused(Why::Body, "the body did not arrive in time"))
-    })
+    tokio::time::timeout(BODY_TIME, read_frames(body, share, cap))
+        .await
+        .unwrap_or_else(|_| {
+            Err(IngestError::refused(
+                Why::Body,
+                "the body did not arrive in time",
+            ))
+        })
 }
 
-async fn read_frames(
-    mut body: Body,
-    share: &mut Share,
-    cap: usize,
-) -> Result<Bytes, IngestError> {
+async fn read_frames(mut body: Body, share: &mut Share, cap: usize) -> Result<Bytes, IngestError> {
     let mut whole = Vec::new();
     let mut single = None;
     while let Some(frame) = body.frame().await {
-        let frame = frame
-            .map_err(|_| IngestError::refused(Why::Body, "the body ended early"))?;
-        let Ok(data) = frame.into_data() else { continue };
+        let frame = frame.map_err(|_| IngestError::refused(Why::Body, "the body ended early"))?;
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
         let held = whole.len() + single.as_ref().map_or(0, Bytes::len);
         if held + data.len() > cap {
             return Err(IngestError::refused(
@@ -76,7 +78,10 @@ async fn read_frames(
             ));
         }
         if !share.grow(data.len()) {
-            return Err(IngestError::refused(Why::InFlight, "too many bytes in flight"));
+            return Err(IngestError::refused(
+                Why::InFlight,
+                "too many bytes in flight",
+            ));
         }
         // Most bodies are one frame: no copy then.
         if held == 0 {
@@ -111,7 +116,10 @@ pub(crate) fn decompress(
 }
 
 fn damaged(error: io::Error) -> IngestError {
-    IngestError::refused(Why::Encoding, format!("the body does not decompress: {error}"))
+    IngestError::refused(
+        Why::Encoding,
+        format!("the body does not decompress: {error}"),
+    )
 }
 
 fn inflate(mut from: impl Read, cap: usize, share: &mut Share) -> Result<Vec<u8>, IngestError> {
@@ -129,7 +137,10 @@ fn inflate(mut from: impl Read, cap: usize, share: &mut Share) -> Result<Vec<u8>
             ));
         }
         if !share.grow(len) {
-            return Err(IngestError::refused(Why::InFlight, "too many bytes in flight"));
+            return Err(IngestError::refused(
+                Why::InFlight,
+                "too many bytes in flight",
+            ));
         }
         raw.extend_from_slice(chunk.get(..len).unwrap_or_default());
     }

@@ -20,12 +20,18 @@ pub(crate) struct Share {
 impl Budget {
     /// A budget of `limit` bytes.
     pub(crate) fn new(limit: usize) -> Self {
-        Self { used: Arc::new(AtomicUsize::new(0)), limit }
+        Self {
+            used: Arc::new(AtomicUsize::new(0)),
+            limit,
+        }
     }
 
     /// An empty share.
     pub(crate) fn share(&self) -> Share {
-        Share { budget: self.clone(), bytes: 0 }
+        Share {
+            budget: self.clone(),
+            bytes: 0,
+        }
     }
 
     /// Bytes taken.
@@ -38,9 +44,13 @@ impl Share {
     /// Takes `bytes` more; false when the budget does not have them.
     #[must_use]
     pub(crate) fn grow(&mut self, bytes: usize) -> bool {
-        let taken = self.budget.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-            used.checked_add(bytes).filter(|sum| *sum <= self.budget.limit)
-        });
+        let taken = self
+            .budget
+            .used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+                used.checked_add(bytes)
+                    .filter(|sum| *sum <= self.budget.limit)
+            });
         if taken.is_ok() {
             self.bytes += bytes;
         }

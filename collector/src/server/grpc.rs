@@ -57,7 +57,10 @@ async fn export(app: &Arc<App>, signal: Signal, request: Request) -> Response {
         return failure(14, "shutting down", Some(RETRY_AFTER_S));
     }
     match call(app, signal, request).await {
-        Ok(accepted) => success(&reply::partial_success(accepted.rejected, &accepted.message)),
+        Ok(accepted) => success(&reply::partial_success(
+            accepted.rejected,
+            &accepted.message,
+        )),
         Err(error) => {
             let retry = error.is_retryable().then_some(RETRY_AFTER_S);
             failure(error.grpc_code(), &error.message, retry)
@@ -65,18 +68,24 @@ async fn export(app: &Arc<App>, signal: Signal, request: Request) -> Response {
     }
 }
 
-async fn call(
-    app: &Arc<App>,
-    signal: Signal,
-    request: Request,
-) -> Result<Accepted, IngestError> {
+async fn call(app: &Arc<App>, signal: Signal, request: Request) -> Result<Accepted, IngestError> {
     let (parts, body) = request.into_parts();
     let frame = read_frame(app, &parts.headers, body).await;
     if let Err(error) = &frame {
         app.metrics.refuse_request(error.why);
     }
     let (body, encoding, share) = frame?;
-    ingest::export(app, Export { signal, body, encoding, form: Form::Protobuf, share }).await
+    ingest::export(
+        app,
+        Export {
+            signal,
+            body,
+            encoding,
+            form: Form::Protobuf,
+            share,
+        },
+    )
+    .await
 }
 
 async fn read_frame(
@@ -85,7 +94,10 @@ async fn read_frame(
     body: Body,
 ) -> Result<(Bytes, Encoding, super::budget::Share), IngestError> {
     let media_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
-    if !media_type.unwrap_or_default().starts_with(b"application/grpc") {
+    if !media_type
+        .unwrap_or_default()
+        .starts_with(b"application/grpc")
+    {
         return Err(IngestError::refused(Why::MediaType, "not a gRPC request"));
     }
     let mut share = app.budget.share();
@@ -103,7 +115,15 @@ async fn read_frame(
     let encoding = Encoding::parse(named).ok_or_else(|| {
         IngestError::refused(Why::Encoding, "encodings are identity, gzip and zstd")
     })?;
-    Ok((frame, if compressed == 1 { encoding } else { Encoding::Identity }, share))
+    Ok((
+        frame,
+        if compressed == 1 {
+            encoding
+        } else {
+            Encoding::Identity
+        },
+        share,
+    ))
 }
 
 fn success(message: &[u8]) -> Response {
@@ -113,7 +133,10 @@ fn success(message: &[u8]) -> Response {
     frame.extend_from_slice(message);
     let mut trailers = HeaderMap::new();
     trailers.insert(GRPC_STATUS, HeaderValue::from_static("0"));
-    let frames = [Ok::<_, Infallible>(Frame::data(Bytes::from(frame))), Ok(Frame::trailers(trailers))];
+    let frames = [
+        Ok::<_, Infallible>(Frame::data(Bytes::from(frame))),
+        Ok(Frame::trailers(trailers)),
+    ];
     let body = Body::new(StreamBody::new(futures::stream::iter(frames)));
     let headers = [
         (header::CONTENT_TYPE, MEDIA_TYPE),

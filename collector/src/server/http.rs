@@ -58,7 +58,8 @@ async fn export(app: &Arc<App>, signal: Signal, request: Request) -> Response {
 fn form_of(headers: &HeaderMap) -> Option<Form> {
     let value = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
     let media_type = value.split(';').next().unwrap_or_default().trim();
-    if media_type.eq_ignore_ascii_case(PROTOBUF) || media_type.eq_ignore_ascii_case("application/protobuf")
+    if media_type.eq_ignore_ascii_case(PROTOBUF)
+        || media_type.eq_ignore_ascii_case("application/protobuf")
     {
         Some(Form::Protobuf)
     } else if media_type.eq_ignore_ascii_case(JSON) {
@@ -80,9 +81,15 @@ async fn call(
             return Err(IngestError::refused(Why::Draining, "shutting down"));
         }
         let form = form.ok_or_else(|| {
-            IngestError::refused(Why::MediaType, format!("content types are {PROTOBUF} and {JSON}"))
+            IngestError::refused(
+                Why::MediaType,
+                format!("content types are {PROTOBUF} and {JSON}"),
+            )
         })?;
-        let named = request.headers().get(header::CONTENT_ENCODING).map(HeaderValue::as_bytes);
+        let named = request
+            .headers()
+            .get(header::CONTENT_ENCODING)
+            .map(HeaderValue::as_bytes);
         let encoding = Encoding::parse(named).ok_or_else(|| {
             IngestError::refused(Why::Encoding, "encodings are identity, gzip and zstd")
         })?;
@@ -94,7 +101,17 @@ async fn call(
         app.metrics.refuse_request(error.why);
     }
     let (form, encoding, body) = read?;
-    ingest::export(app, Export { signal, body, encoding, form, share }).await
+    ingest::export(
+        app,
+        Export {
+            signal,
+            body,
+            encoding,
+            form,
+            share,
+        },
+    )
+    .await
 }
 
 fn success(signal: Signal, form: Form, accepted: &Accepted) -> Response {
@@ -119,20 +136,35 @@ fn failure(form: Form, error: &IngestError) -> Response {
     let (media_type, body) = match form {
         Form::Protobuf => {
             let retry = error.is_retryable().then_some(RETRY_AFTER_S);
-            (PROTOBUF, Body::from(reply::status(error.grpc_code(), &error.message, retry)))
+            (
+                PROTOBUF,
+                Body::from(reply::status(error.grpc_code(), &error.message, retry)),
+            )
         }
-        Form::Json => (JSON, Body::from(reply::status_json(error.grpc_code(), &error.message))),
+        Form::Json => (
+            JSON,
+            Body::from(reply::status_json(error.grpc_code(), &error.message)),
+        ),
     };
     let mut response = (status, [(header::CONTENT_TYPE, media_type)], body).into_response();
     if error.is_retryable() {
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
+        response
+            .headers_mut()
+            .insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
     }
     response
 }
 
 async fn metrics(State(app): State<Arc<App>>) -> Response {
     let text = app.metrics.render(&app.gauges());
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+    (
+        [(
+            header::CONTENT_TYPE,
+            "text/plain; version=0.0.4; charset=utf-8",
+        )],
+        text,
+    )
+        .into_response()
 }
 
 async fn ready(State(app): State<Arc<App>>) -> Response {

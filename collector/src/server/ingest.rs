@@ -59,7 +59,10 @@ pub(crate) struct IngestError {
 impl IngestError {
     /// A refusal.
     pub(crate) fn refused(why: Why, message: impl Into<String>) -> Self {
-        Self { why, message: message.into() }
+        Self {
+            why,
+            message: message.into(),
+        }
     }
 
     /// True when the same request may succeed later.
@@ -128,7 +131,11 @@ pub(crate) async fn export(app: &Arc<App>, export: Export) -> Result<Accepted, I
     let result = store(app, export).await;
     if let Err(error) = &result {
         app.metrics.refuse_request(error.why);
-        tracing::debug!(reason = error.why.as_str(), message = error.message, "refused a request");
+        tracing::debug!(
+            reason = error.why.as_str(),
+            message = error.message,
+            "refused a request"
+        );
     }
     result
 }
@@ -156,7 +163,12 @@ async fn store(app: &Arc<App>, export: Export) -> Result<Accepted, IngestError> 
             .await
             .map_err(|_| IngestError::refused(Why::Malformed, "the request cannot be decoded"))??
     };
-    let Prepared { record, rows, accepted, _share } = prepared;
+    let Prepared {
+        record,
+        rows,
+        accepted,
+        _share,
+    } = prepared;
     if let Some(rows) = rows {
         app.engine.append(record, rows).await?;
     }
@@ -164,7 +176,13 @@ async fn store(app: &Arc<App>, export: Export) -> Result<Accepted, IngestError> 
 }
 
 fn prepare(app: &App, export: Export, received_ns: u64) -> Result<Prepared, IngestError> {
-    let Export { signal, body, encoding, form, mut share } = export;
+    let Export {
+        signal,
+        body,
+        encoding,
+        form,
+        mut share,
+    } = export;
     let raw = body::decompress(body, encoding, &mut share)?;
     let raw = match (form, signal) {
         (Form::Protobuf, _) => Ok(raw),
@@ -179,24 +197,38 @@ fn prepare(app: &App, export: Export, received_ns: u64) -> Result<Prepared, Inge
     if let Some(Rows::Spans(batch)) = &rows
         && !share.grow(batch.memory_bytes())
     {
-        return Err(IngestError::refused(Why::InFlight, "too many bytes in flight"));
+        return Err(IngestError::refused(
+            Why::InFlight,
+            "too many bytes in flight",
+        ));
     }
     let logged: &[u8] = if rows.is_some() { &raw } else { &[] };
     let record = Record::compress(kind, received_ns, logged);
-    Ok(Prepared { record, rows, accepted, _share: share })
+    Ok(Prepared {
+        record,
+        rows,
+        accepted,
+        _share: share,
+    })
 }
 
 type Decoded = (Kind, Option<Rows>, Accepted);
 
 fn spans(app: &App, raw: &[u8], received_ns: u64) -> Result<Decoded, IngestError> {
-    let context = Context { limits: &app.limits, rules: &app.rules, received_ns };
+    let context = Context {
+        limits: &app.limits,
+        rules: &app.rules,
+        received_ns,
+    };
     let batch = decode::traces(raw, &context)
         .map_err(|error| IngestError::refused(Why::Malformed, format!("not OTLP: {error}")))?;
     for (reason, count) in batch.refused.by_reason() {
         app.metrics.refuse_spans(reason, count);
     }
-    let accepted =
-        Accepted { rejected: batch.refused.total(), message: batch.refused.message() };
+    let accepted = Accepted {
+        rejected: batch.refused.total(),
+        message: batch.refused.message(),
+    };
     let rows = (!batch.spans.is_empty()).then_some(Rows::Spans(batch));
     Ok((Kind::Traces, rows, accepted))
 }
@@ -205,8 +237,15 @@ fn ledger(app: &App, raw: &[u8]) -> Result<Decoded, IngestError> {
     let batch = metrics::ledger(raw)
         .map_err(|error| IngestError::refused(Why::Malformed, format!("not OTLP: {error}")))?;
     app.metrics.points_refused.add(batch.rejected);
-    let message = if batch.rejected > 0 { "only the filter's ledger is stored" } else { "" };
-    let accepted = Accepted { rejected: batch.rejected, message: message.to_owned() };
+    let message = if batch.rejected > 0 {
+        "only the filter's ledger is stored"
+    } else {
+        ""
+    };
+    let accepted = Accepted {
+        rejected: batch.rejected,
+        message: message.to_owned(),
+    };
     let rows = (!batch.deltas.is_empty()).then_some(Rows::Ledger(batch));
     Ok((Kind::Metrics, rows, accepted))
 }

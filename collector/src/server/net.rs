@@ -29,7 +29,9 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, mut stop: watch
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
-        let Ok(slot) = slots.clone().acquire_owned().await else { break };
+        let Ok(slot) = slots.clone().acquire_owned().await else {
+            break;
+        };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = stopped(&mut stop) => break,
@@ -67,7 +69,10 @@ async fn connection(stream: TcpStream, router: Router, mut stop: watch::Receiver
     // Answers are small; waiting for more to send only adds latency.
     drop(stream.set_nodelay(true));
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIME);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIME);
     builder
         .http2()
         .timer(TokioTimer::new())

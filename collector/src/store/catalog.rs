@@ -85,12 +85,28 @@ pub(crate) struct Partition {
 
 impl Partition {
     fn new(meta: Meta, root: &Path) -> Arc<Self> {
-        Arc::new(Self { meta, root: root.to_owned(), doomed: AtomicBool::new(false) })
+        Arc::new(Self {
+            meta,
+            root: root.to_owned(),
+            doomed: AtomicBool::new(false),
+        })
     }
 
     /// The file with the spans.
     pub(crate) fn spans(&self) -> PathBuf {
         self.root.join(spans_file(&self.meta.stem))
+    }
+
+    /// True while all its files are there (a merge by another process removes them).
+    pub(crate) fn exists(&self) -> bool {
+        let meta = &self.meta;
+        [
+            (meta.rows, self.spans()),
+            (meta.traces, self.traces()),
+            (meta.ledger, self.ledger()),
+        ]
+        .iter()
+        .all(|(rows, path)| *rows == 0 || path.exists())
     }
 
     /// The file with the ledger rows.
@@ -150,14 +166,24 @@ impl<F: Fs> Catalog<F> {
                 }
                 manifest
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Manifest { version: VERSION, next_segment: 0, partitions: Vec::new() }
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Manifest {
+                version: VERSION,
+                next_segment: 0,
+                partitions: Vec::new(),
+            },
             Err(error) => return Err(error.into()),
         };
-        let partitions =
-            manifest.partitions.into_iter().map(|meta| Partition::new(meta, &root)).collect();
-        Ok(Self { fs, dir: dir.to_owned(), next_segment: manifest.next_segment, partitions })
+        let partitions = manifest
+            .partitions
+            .into_iter()
+            .map(|meta| Partition::new(meta, &root))
+            .collect();
+        Ok(Self {
+            fs,
+            dir: dir.to_owned(),
+            next_segment: manifest.next_segment,
+            partitions,
+        })
     }
 
     /// Segments below this number are compacted.

@@ -70,7 +70,14 @@ pub(crate) fn schema() -> SchemaRef {
 }
 
 /// OTLP span kinds by number, as SQL shows them.
-const KINDS: [&str; 6] = ["UNSPECIFIED", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER"];
+const KINDS: [&str; 6] = [
+    "UNSPECIFIED",
+    "INTERNAL",
+    "SERVER",
+    "CLIENT",
+    "PRODUCER",
+    "CONSUMER",
+];
 /// OTLP status codes by number.
 const STATUSES: [&str; 3] = ["UNSET", "OK", "ERROR"];
 
@@ -206,30 +213,46 @@ impl SpanColumns {
         let optional = |piece: Text| (!piece.is_empty()).then(|| batch.str(piece));
         self.service_name.append_value(text(resource.service));
         self.operation.append_value(text(row.name));
-        self.kind.append_value(KINDS.get(usize::from(row.kind)).copied().unwrap_or("UNSPECIFIED"));
+        self.kind.append_value(
+            KINDS
+                .get(usize::from(row.kind))
+                .copied()
+                .unwrap_or("UNSPECIFIED"),
+        );
         self.timestamp.append_value(row.start_ns);
-        self.duration_ms.append_value(row.end_ns.saturating_sub(row.start_ns) as f64 / 1e6);
-        let status = STATUSES.get(usize::from(row.status)).copied().unwrap_or("UNSET");
+        self.duration_ms
+            .append_value(row.end_ns.saturating_sub(row.start_ns) as f64 / 1e6);
+        let status = STATUSES
+            .get(usize::from(row.status))
+            .copied()
+            .unwrap_or("UNSET");
         self.status_code.append_value(status);
-        self.status_message.append_option(optional(row.status_message));
+        self.status_message
+            .append_option(optional(row.status_message));
         let http = (row.http_status != 0).then_some(i32::from(row.http_status));
         self.http_status_code.append_option(http);
         self.error.append_value(row.error);
         self.cost_usd.append_option(row.cost_nanos.map(i128::from));
         self.cost_source.append_value(row.cost_source.as_str());
-        self.price_version.append_option(optional(row.price_version));
-        self.cost_path_usd.append_option(row.cost_path_nanos.map(i128::from));
+        self.price_version
+            .append_option(optional(row.price_version));
+        self.cost_path_usd
+            .append_option(row.cost_path_nanos.map(i128::from));
         self.data_tag.append_value(row.class.as_str());
-        self.retention_days.append_value(i32::from(row.retention_days));
-        self.operation_type.append_option(optional(row.operation_type));
-        self.sampling_reason.append_option(optional(row.sampling_reason));
+        self.retention_days
+            .append_value(i32::from(row.retention_days));
+        self.operation_type
+            .append_option(optional(row.operation_type));
+        self.sampling_reason
+            .append_option(optional(row.sampling_reason));
         self.adjusted_count.append_option(row.adjusted_count);
         self.trace_state.append_option(optional(row.trace_state));
         self.attributes.append_value(text(row.attributes));
         self.events.append_option(optional(row.events));
         self.links.append_option(optional(row.links));
         self.scope_name.append_option(optional(row.scope));
-        self.resource_attributes.append_value(text(resource.attributes));
+        self.resource_attributes
+            .append_value(text(resource.attributes));
         self.rows += 1;
     }
 

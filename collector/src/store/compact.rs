@@ -115,7 +115,9 @@ pub(crate) fn sorted(
 }
 
 fn times<'a>(batch: &'a RecordBatch, column: &str) -> Option<&'a TimestampNanosecondArray> {
-    batch.column_by_name(column)?.as_primitive_opt::<TimestampNanosecondType>()
+    batch
+        .column_by_name(column)?
+        .as_primitive_opt::<TimestampNanosecondType>()
 }
 
 /// Slices a sorted batch at midnights.
@@ -156,7 +158,9 @@ pub(crate) fn merge_parts(parts: &RecordBatch) -> Result<RecordBatch, ArrowError
     let first = column("first_seen")?.as_primitive::<TimestampNanosecondType>();
     let last = column("last_seen")?.as_primitive::<TimestampNanosecondType>();
     for row in 0..parts.num_rows() {
-        let Some(id) = unhex(ids.value(row)) else { continue };
+        let Some(id) = unhex(ids.value(row)) else {
+            continue;
+        };
         let part = merged.entry(id).or_insert_with(|| Part {
             first_ns: first.value(row),
             last_ns: last.value(row),
@@ -183,12 +187,17 @@ pub(crate) fn merge_parts(parts: &RecordBatch) -> Result<RecordBatch, ArrowError
 }
 
 fn class_of(number: i8) -> DataTag {
-    DataTag::ALL.into_iter().find(|tag| *tag as i8 == number).unwrap_or_default()
+    DataTag::ALL
+        .into_iter()
+        .find(|tag| *tag as i8 == number)
+        .unwrap_or_default()
 }
 
 /// Reads 32 hex digits.
 pub(crate) fn unhex(text: &str) -> Option<[u8; 16]> {
-    (text.len() == 32).then(|| u128::from_str_radix(text, 16).ok())?.map(u128::to_be_bytes)
+    (text.len() == 32)
+        .then(|| u128::from_str_radix(text, 16).ok())?
+        .map(u128::to_be_bytes)
 }
 
 /// Writes and syncs the files of a partition.
@@ -200,7 +209,11 @@ pub(crate) fn write_partition(
 ) -> Result<Meta, CompactError> {
     let folder = root.join(day_name(day));
     std::fs::create_dir_all(&folder)?;
-    let Content { spans, parts, ledger } = content;
+    let Content {
+        spans,
+        parts,
+        ledger,
+    } = content;
     let traces = parts.num_rows() as u64;
     let mut bytes = 0;
     for (name, batch, time) in [
@@ -214,7 +227,9 @@ pub(crate) fn write_partition(
     }
     File::open(&folder)?.sync_all()?;
     File::open(root)?.sync_all()?;
-    let range = times(spans, "timestamp").map(|times| times.values().to_vec()).unwrap_or_default();
+    let range = times(spans, "timestamp")
+        .map(|times| times.values().to_vec())
+        .unwrap_or_default();
     Ok(Meta {
         stem,
         day,
@@ -274,11 +289,14 @@ pub(crate) fn day_name(day: i64) -> String {
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_index = (5 * day_of_year + 2) / 153;
     let day_of_month = day_of_year - (153 * month_index + 2) / 5 + 1;
-    let month = if month_index < 10 { month_index + 3 } else { month_index - 9 };
+    let month = if month_index < 10 {
+        month_index + 3
+    } else {
+        month_index - 9
+    };
     let year = year_of_era + era * 400 + i64::from(month <= 2);
     format!("{year:04}-{month:02}-{day_of_month:02}")
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -27,14 +27,22 @@ pub(crate) struct Dedup {
 /// The key of a span.
 pub(crate) fn key(trace_id: &[u8; 16], span_id: &[u8; 8]) -> Key {
     let trace = u128::from_be_bytes(*trace_id);
-    [(trace >> 64) as u64, trace as u64, u64::from_be_bytes(*span_id)]
+    [
+        (trace >> 64) as u64,
+        trace as u64,
+        u64::from_be_bytes(*span_id),
+    ]
 }
 
 impl Dedup {
     /// A window that takes at most `bytes` of memory.
     pub(crate) fn new(bytes: usize) -> Self {
         let per_half = (bytes / 2 / BYTES_PER_KEY).max(1);
-        Self { young: HashSet::new(), old: HashSet::new(), per_half }
+        Self {
+            young: HashSet::new(),
+            old: HashSet::new(),
+            per_half,
+        }
     }
 
     /// Remembers `key`; true when it was not in the window.
@@ -75,6 +83,9 @@ mod tests {
             }
             assert!(dedup.len() <= 200);
         }
-        assert!(fresh(&mut dedup, 0), "beyond the window it is not known any more");
+        assert!(
+            fresh(&mut dedup, 0),
+            "beyond the window it is not known any more"
+        );
     }
 }

@@ -126,7 +126,11 @@ impl Generation {
         if self.parts.len() > 0 {
             parts.push(self.parts.snapshot()?);
         }
-        Ok(Batches { spans, parts, ledger: ledger_batches(&self.ledger)? })
+        Ok(Batches {
+            spans,
+            parts,
+            ledger: ledger_batches(&self.ledger)?,
+        })
     }
 
     /// Closes the generation.
@@ -162,7 +166,11 @@ pub(crate) struct Batches {
 }
 
 fn ledger_batches(ledger: &Minutes) -> Result<Vec<RecordBatch>, ArrowError> {
-    if ledger.is_empty() { Ok(Vec::new()) } else { Ok(vec![ledger.batch()?]) }
+    if ledger.is_empty() {
+        Ok(Vec::new())
+    } else {
+        Ok(vec![ledger.batch()?])
+    }
 }
 
 /// Key, sums and histogram of one ledger row.

@@ -92,7 +92,10 @@ impl Store {
             dedup: Dedup::new(settings.dedup_bytes),
             instances: Instances::default(),
         };
-        Self { settings, inner: Mutex::new(inner) }
+        Self {
+            settings,
+            inner: Mutex::new(inner),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -111,7 +114,10 @@ impl Store {
         }
         inner.active.insert(batch, &rows, now)?;
         let new = rows.len() as u64;
-        Ok(Inserted { new, duplicates: batch.spans.len() as u64 - new })
+        Ok(Inserted {
+            new,
+            duplicates: batch.spans.len() as u64 - new,
+        })
     }
 
     /// Adds the deltas of one request that were not counted yet.
@@ -125,7 +131,10 @@ impl Store {
         }
         let new = fresh.len() as u64;
         inner.active.insert_ledger(fresh.into_iter(), now);
-        Inserted { new, duplicates: batch.deltas.len() as u64 - new }
+        Inserted {
+            new,
+            duplicates: batch.deltas.len() as u64 - new,
+        }
     }
 
     /// Remembers that a filter instance's deltas up to `sequence` were counted.
@@ -193,7 +202,9 @@ impl Store {
         for sealed in &inner.sealed {
             snapshot.spans.extend(sealed.batches.spans.iter().cloned());
             snapshot.parts.extend(sealed.batches.parts.iter().cloned());
-            snapshot.ledger.extend(sealed.batches.ledger.iter().cloned());
+            snapshot
+                .ledger
+                .extend(sealed.batches.ledger.iter().cloned());
         }
         Ok(snapshot)
     }
@@ -201,7 +212,12 @@ impl Store {
     /// Memory of all rows.
     pub(crate) fn hot_bytes(&self) -> usize {
         let inner = self.lock();
-        inner.active.bytes() + inner.sealed.iter().map(|sealed| sealed.bytes).sum::<usize>()
+        inner.active.bytes()
+            + inner
+                .sealed
+                .iter()
+                .map(|sealed| sealed.bytes)
+                .sum::<usize>()
     }
 
     /// Spans in memory, generations waiting for compaction, partitions.

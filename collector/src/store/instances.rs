@@ -19,7 +19,11 @@ pub(crate) struct Instances {
 impl Instances {
     /// True when `sequence` is new for `instance`; it is then remembered.
     pub(crate) fn advance(&mut self, instance: &str, sequence: u64) -> bool {
-        let known = self.young.get(instance).or_else(|| self.old.get(instance)).copied();
+        let known = self
+            .young
+            .get(instance)
+            .or_else(|| self.old.get(instance))
+            .copied();
         let last = known.unwrap_or(0).max(sequence);
         if let Some(slot) = self.young.get_mut(instance) {
             *slot = last;

@@ -113,16 +113,19 @@ fn merge_buckets(total: &mut Sums, more: &Sums) {
     let indexed = |sums: &Sums| -> Vec<(i32, u64)> {
         let shift = u32::try_from(sums.scale - scale).unwrap_or(0).min(31);
         let numbered = (sums.bucket_offset..).zip(sums.buckets.iter().copied());
-        numbered.map(|(index, count)| (index >> shift, count)).collect()
+        numbered
+            .map(|(index, count)| (index >> shift, count))
+            .collect()
     };
     let mut merged: BTreeMap<i32, u64> = BTreeMap::new();
     for (index, count) in indexed(total).into_iter().chain(indexed(more)) {
         let slot = merged.entry(index).or_default();
         *slot = slot.saturating_add(count);
     }
-    let (Some(first), Some(last)) =
-        (merged.keys().next().copied(), merged.keys().next_back().copied())
-    else {
+    let (Some(first), Some(last)) = (
+        merged.keys().next().copied(),
+        merged.keys().next_back().copied(),
+    ) else {
         return;
     };
     total.scale = scale;
@@ -187,7 +190,12 @@ impl Columns {
             builder.append_value(text);
         }
         self.sequence.append_value(signed(sequence));
-        let counts = [sums.requests, sums.errors, sums.request_bytes, sums.response_bytes];
+        let counts = [
+            sums.requests,
+            sums.errors,
+            sums.request_bytes,
+            sums.response_bytes,
+        ];
         for (builder, count) in self.counts.iter_mut().zip(counts) {
             builder.append_value(signed(count));
         }
@@ -195,14 +203,29 @@ impl Columns {
         self.duration_ms_sum.append_value(sums.duration_ns / 1e6);
         self.scale.append_value(sums.scale);
         self.offset.append_value(sums.bucket_offset);
-        self.buckets.append_value(sums.buckets.iter().map(|count| Some(signed(*count))));
+        self.buckets
+            .append_value(sums.buckets.iter().map(|count| Some(signed(*count))));
     }
 
     fn finish(mut self) -> Result<RecordBatch, ArrowError> {
-        let [service, instance, direction, status, tag, side, route, peer, tenant] =
-            self.texts.each_mut().map(|builder| Arc::new(builder.finish()) as ArrayRef);
-        let [requests, errors, request_bytes, response_bytes] =
-            self.counts.each_mut().map(|builder| Arc::new(builder.finish()) as ArrayRef);
+        let [
+            service,
+            instance,
+            direction,
+            status,
+            tag,
+            side,
+            route,
+            peer,
+            tenant,
+        ] = self
+            .texts
+            .each_mut()
+            .map(|builder| Arc::new(builder.finish()) as ArrayRef);
+        let [requests, errors, request_bytes, response_bytes] = self
+            .counts
+            .each_mut()
+            .map(|builder| Arc::new(builder.finish()) as ArrayRef);
         let columns: Vec<ArrayRef> = vec![
             Arc::new(self.minute.finish().with_timezone(UTC)),
             service,

@@ -74,7 +74,10 @@ pub(crate) fn of_rows<'a>(
     parts: &mut Parts,
 ) {
     for row in rows {
-        parts.entry((row.trace_id, day_of(row.start_ns))).or_default().add(batch, row);
+        parts
+            .entry((row.trace_id, day_of(row.start_ns)))
+            .or_default()
+            .add(batch, row);
     }
 }
 
@@ -163,8 +166,10 @@ impl PartColumns {
         self.first_seen.append_value(part.first_ns);
         self.last_seen.append_value(part.last_ns);
         let root = part.root.as_ref();
-        self.root_service.append_option(root.map(|(service, _)| service));
-        self.root_operation.append_option(root.map(|(_, operation)| operation));
+        self.root_service
+            .append_option(root.map(|(service, _)| service));
+        self.root_operation
+            .append_option(root.map(|(_, operation)| operation));
         self.rows += 1;
     }
 

@@ -15,8 +15,14 @@ fn store() -> Store {
     Store::new(Settings::default(), 0, Vec::new())
 }
 
-fn insert(store: &Store, service: &str, spans: Vec<opentelemetry_proto::tonic::trace::v1::Span>) -> (u64, u64) {
-    let inserted = store.insert(&decode(&request(service, spans)), Instant::now()).unwrap();
+fn insert(
+    store: &Store,
+    service: &str,
+    spans: Vec<opentelemetry_proto::tonic::trace::v1::Span>,
+) -> (u64, u64) {
+    let inserted = store
+        .insert(&decode(&request(service, spans)), Instant::now())
+        .unwrap();
     (inserted.new, inserted.duplicates)
 }
 
@@ -27,14 +33,21 @@ fn rows(batches: &[datafusion::arrow::array::RecordBatch]) -> usize {
 #[test]
 fn a_retried_batch_is_counted_once_also_across_generations() {
     let store = store();
-    let spans = || (1..=5).map(|id| span(7, id, 0, 1_000, vec![double("cost_usd", 0.5)])).collect();
+    let spans = || {
+        (1..=5)
+            .map(|id| span(7, id, 0, 1_000, vec![double("cost_usd", 0.5)]))
+            .collect()
+    };
     assert_eq!(insert(&store, "a", spans()), (5, 0));
     assert_eq!(insert(&store, "a", spans()), (0, 5));
     let sealed = store.seal(1).unwrap();
     assert_eq!(sealed.rows, 5);
     assert_eq!(insert(&store, "a", spans()), (0, 5));
     // The same span id in another trace is another span.
-    assert_eq!(insert(&store, "a", vec![span(8, 1, 0, 1_000, vec![])]), (1, 0));
+    assert_eq!(
+        insert(&store, "a", vec![span(8, 1, 0, 1_000, vec![])]),
+        (1, 0)
+    );
 }
 
 #[test]
@@ -46,12 +59,25 @@ fn compaction_splits_by_day_and_keeps_every_row() {
     let ages = [0, 1, 30, 30, 60, 24 * 10];
     for (index, hours) in ages.iter().enumerate() {
         let id = index as u64 + 1;
-        insert(&store, "a", vec![span(9, id, 0, hours * HOUR_NS + id, vec![double("cost_usd", 0.25)])]);
+        insert(
+            &store,
+            "a",
+            vec![span(
+                9,
+                id,
+                0,
+                hours * HOUR_NS + id,
+                vec![double("cost_usd", 0.25)],
+            )],
+        );
     }
     let sealed = store.seal(1).unwrap();
     let metas = compact::write(&sealed, &root).unwrap();
     assert!(metas.len() >= 4, "{metas:?}");
-    assert_eq!(metas.iter().map(|meta| meta.rows).sum::<u64>(), ages.len() as u64);
+    assert_eq!(
+        metas.iter().map(|meta| meta.rows).sum::<u64>(),
+        ages.len() as u64
+    );
     for meta in &metas {
         assert_eq!(meta.traces, 1, "one part per trace and day");
         assert_eq!(super::parts::day_of(meta.min_ns), meta.day);
@@ -79,7 +105,9 @@ fn files_of_an_interrupted_compaction_are_removed_and_those_of_a_finished_one_ke
     let interrupted = store.seal(2).unwrap();
 
     let mut catalog = Catalog::load(Arc::new(RealFs), dir.path()).unwrap();
-    catalog.commit_segment(0, compact::write(&finished, &root).unwrap()).unwrap();
+    catalog
+        .commit_segment(0, compact::write(&finished, &root).unwrap())
+        .unwrap();
     // A crash before the catalog names these files.
     compact::write(&interrupted, &root).unwrap();
     drop(catalog);
@@ -103,7 +131,9 @@ fn replaced_partitions_stay_on_disk_until_their_last_reader_has_gone() {
     insert(&store, "a", vec![span(1, 1, 0, 0, vec![])]);
     let sealed = store.seal(1).unwrap();
     let mut catalog = Catalog::load(Arc::new(RealFs), dir.path()).unwrap();
-    catalog.commit_segment(0, compact::write(&sealed, &root).unwrap()).unwrap();
+    catalog
+        .commit_segment(0, compact::write(&sealed, &root).unwrap())
+        .unwrap();
     store.compacted(0, catalog.partitions().to_vec());
     let reader = store.snapshot().unwrap();
     let path = reader.partitions[0].spans();
@@ -121,7 +151,11 @@ fn replaced_partitions_stay_on_disk_until_their_last_reader_has_gone() {
 fn a_snapshot_sees_hot_and_sealed_rows_exactly_once() {
     let store = store();
     for id in 1..=10_000 {
-        insert(&store, "a", vec![span(u128::from(id / 10 + 1), id, 0, 0, vec![])]);
+        insert(
+            &store,
+            "a",
+            vec![span(u128::from(id / 10 + 1), id, 0, 0, vec![])],
+        );
         if id == 4_000 {
             store.seal(1).unwrap();
         }

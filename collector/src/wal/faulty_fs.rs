@@ -106,21 +106,39 @@ impl Fs for FaultyFs {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         state.files.insert(path.to_owned(), Content::default());
-        Ok(FaultyFile { state: self.0.clone(), path: path.to_owned(), cut_fails: false })
+        Ok(FaultyFile {
+            state: self.0.clone(),
+            path: path.to_owned(),
+            cut_fails: false,
+        })
     }
 
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        self.0.lock().unwrap().files.get(path).map(|file| file.data.clone()).ok_or_else(missing)
+        self.0
+            .lock()
+            .unwrap()
+            .files
+            .get(path)
+            .map(|file| file.data.clone())
+            .ok_or_else(missing)
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
         let state = self.0.lock().unwrap();
         let names = state.files.keys().filter(|path| path.parent() == Some(dir));
-        Ok(names.map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect())
+        Ok(names
+            .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
+            .collect())
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        self.0.lock().unwrap().files.remove(path).map(drop).ok_or_else(missing)
+        self.0
+            .lock()
+            .unwrap()
+            .files
+            .remove(path)
+            .map(drop)
+            .ok_or_else(missing)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

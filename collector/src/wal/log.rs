@@ -36,9 +36,14 @@ impl SegmentName {
     fn parse(name: &str) -> Option<Self> {
         let (number, salt) = name.strip_suffix(Self::SUFFIX)?.split_once('-')?;
         let hex = |text: &str| {
-            (text.len() == 16).then(|| u64::from_str_radix(text, 16).ok()).flatten()
+            (text.len() == 16)
+                .then(|| u64::from_str_radix(text, 16).ok())
+                .flatten()
         };
-        Some(Self { number: hex(number)?, salt: hex(salt)? })
+        Some(Self {
+            number: hex(number)?,
+            salt: hex(salt)?,
+        })
     }
 
     fn file_name(self) -> String {
@@ -168,18 +173,27 @@ impl<F: Fs> Log<F> {
     }
 
     fn create_segment(&mut self, salt: u64) -> io::Result<OpenSegment<F::File>> {
-        let name = SegmentName { number: self.next_segment, salt };
+        let name = SegmentName {
+            number: self.next_segment,
+            salt,
+        };
         // The number is used up even if creation fails half way: a file of that name may exist.
         self.next_segment += 1;
         let mut file = self.fs.create(&self.dir.join(name.file_name()))?;
         file.append(SEGMENT_MAGIC)?;
         self.fs.sync_dir(&self.dir)?;
-        Ok(OpenSegment { name, file, synced_len: SEGMENT_MAGIC.len() as u64 })
+        Ok(OpenSegment {
+            name,
+            file,
+            synced_len: SEGMENT_MAGIC.len() as u64,
+        })
     }
 
     /// Number of the segment that the next group goes to.
     pub(crate) fn current(&self) -> u64 {
-        self.open.as_ref().map_or(self.next_segment, |segment| segment.name.number)
+        self.open
+            .as_ref()
+            .map_or(self.next_segment, |segment| segment.name.number)
     }
 
     /// Bytes in the open segment.

@@ -73,9 +73,21 @@ impl Record {
             && let Ok(packed) = zstd::bulk::compress(payload, 1)
             && packed.len() < payload.len()
         {
-            return Self { kind, codec: Codec::Zstd, raw_len, received_ns, payload: packed };
+            return Self {
+                kind,
+                codec: Codec::Zstd,
+                raw_len,
+                received_ns,
+                payload: packed,
+            };
         }
-        Self { kind, codec: Codec::None, raw_len, received_ns, payload: payload.to_vec() }
+        Self {
+            kind,
+            codec: Codec::None,
+            raw_len,
+            received_ns,
+            payload: payload.to_vec(),
+        }
     }
 
     /// The payload as the client sent it; `None` when it does not decompress.
@@ -132,8 +144,16 @@ impl Header {
         if !body.starts_with(&MAGIC) || checksum(salt, body) != u32::from_le_bytes(*crc) {
             return None;
         }
-        let u32_at = |at: usize| body.get(at..)?.first_chunk().map(|b| u32::from_le_bytes(*b));
-        let u64_at = |at: usize| body.get(at..)?.first_chunk().map(|b| u64::from_le_bytes(*b));
+        let u32_at = |at: usize| {
+            body.get(at..)?
+                .first_chunk()
+                .map(|b| u32::from_le_bytes(*b))
+        };
+        let u64_at = |at: usize| {
+            body.get(at..)?
+                .first_chunk()
+                .map(|b| u64::from_le_bytes(*b))
+        };
         let stored_len = usize::try_from(u32_at(8)?).ok()?;
         if stored_len > MAX_STORED {
             return None;
@@ -183,7 +203,11 @@ impl<'a> Scanner<'a> {
     /// A scanner over a whole segment.
     pub(crate) fn new(bytes: &'a [u8], salt: u64) -> Self {
         // A damaged magic loses nothing: the first record is then looked for.
-        let at = if bytes.starts_with(SEGMENT_MAGIC) { SEGMENT_MAGIC.len() } else { 0 };
+        let at = if bytes.starts_with(SEGMENT_MAGIC) {
+            SEGMENT_MAGIC.len()
+        } else {
+            0
+        };
         Self { bytes, salt, at }
     }
 
@@ -204,7 +228,10 @@ impl<'a> Scanner<'a> {
             }
             None => {
                 self.at = self.bytes.len();
-                Found::TornTail { offset, len: rest.len() }
+                Found::TornTail {
+                    offset,
+                    len: rest.len(),
+                }
             }
         }
     }
@@ -309,7 +336,11 @@ mod tests {
         let mut forged = Vec::new();
         record("forged").encode(1, 0, &mut forged);
         let mut bytes = SEGMENT_MAGIC.to_vec();
-        let carrier = Record { payload: forged, codec: Codec::None, ..record("x") };
+        let carrier = Record {
+            payload: forged,
+            codec: Codec::None,
+            ..record("x")
+        };
         carrier.encode(0, 42, &mut bytes);
         record("after").encode(1, 42, &mut bytes);
         bytes[20] ^= 1;

@@ -1,7 +1,12 @@
 //! A collector process and small clients for it.
 
 #![allow(dead_code, reason = "each test binary uses its part")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -46,7 +51,11 @@ impl Collector {
         let addresses = dir.join("addresses.json");
         let log = dir.join("collector.log");
         drop(std::fs::remove_file(&addresses));
-        let output = std::fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
+        let output = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_collector"))
             .args(["serve", "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0"])
             .arg("--data")
@@ -61,13 +70,21 @@ impl Collector {
             .unwrap();
         let text = wait_for("the collector to be ready", || {
             if let Some(status) = child.try_wait().unwrap() {
-                panic!("collector ended with {status}: {}", std::fs::read_to_string(&log).unwrap());
+                panic!(
+                    "collector ended with {status}: {}",
+                    std::fs::read_to_string(&log).unwrap()
+                );
             }
             std::fs::read_to_string(&addresses).ok()
         });
         let json: serde_json::Value = serde_json::from_str(&text).unwrap();
         let address = |key: &str| json[key].as_str().unwrap().parse().unwrap();
-        Self { child, http: address("http"), grpc: address("grpc"), log }
+        Self {
+            child,
+            http: address("http"),
+            grpc: address("grpc"),
+            log,
+        }
     }
 
     /// `kill -9`.
@@ -79,7 +96,13 @@ impl Collector {
     /// SIGTERM.
     pub(crate) fn terminate(&self) {
         let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        assert!(
+            Command::new("kill")
+                .args(["-TERM", &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
     }
 
     /// Waits for the process to end.
@@ -94,7 +117,12 @@ impl Collector {
 
     /// Sends a protobuf trace request over HTTP.
     pub(crate) fn send(&self, body: &[u8]) -> std::io::Result<Reply> {
-        post(self.http, "/v1/traces", &[("content-type", "application/x-protobuf")], body)
+        post(
+            self.http,
+            "/v1/traces",
+            &[("content-type", "application/x-protobuf")],
+            body,
+        )
     }
 
     /// The rows of a query.
@@ -114,9 +142,16 @@ impl Collector {
             .arg(query)
             .output()
             .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         let text = String::from_utf8(output.stdout).unwrap();
-        text.lines().skip(1).map(|line| line.split(',').map(str::to_owned).collect()).collect()
+        text.lines()
+            .skip(1)
+            .map(|line| line.split(',').map(str::to_owned).collect())
+            .collect()
     }
 
     /// The process id.
@@ -127,8 +162,12 @@ impl Collector {
     /// A counter from /metrics.
     pub(crate) fn metric(&self, name: &str) -> u64 {
         let page = get(self.http, "/metrics").unwrap().text();
-        let line = page.lines().find_map(|line| line.strip_prefix(&format!("{name} ")));
-        line.unwrap_or_else(|| panic!("no metric {name}")).parse().unwrap()
+        let line = page
+            .lines()
+            .find_map(|line| line.strip_prefix(&format!("{name} ")));
+        line.unwrap_or_else(|| panic!("no metric {name}"))
+            .parse()
+            .unwrap()
     }
 }
 
@@ -196,15 +235,26 @@ fn exchange(
     };
     let head = String::from_utf8_lossy(&all[..end]).to_lowercase();
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    Ok(Reply { status, head, body: all[end + 4..].to_vec() })
+    Ok(Reply {
+        status,
+        head,
+        body: all[end + 4..].to_vec(),
+    })
 }
 
 pub(crate) fn now_ns() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_nanos() as u64
 }
 
 pub(crate) fn attribute(key: &str, value: Value) -> KeyValue {
-    KeyValue { key: key.into(), value: Some(AnyValue { value: Some(value) }), ..KeyValue::default() }
+    KeyValue {
+        key: key.into(),
+        value: Some(AnyValue { value: Some(value) }),
+        ..KeyValue::default()
+    }
 }
 
 /// A span of 1 ms that costs one nano-dollar times its id.
@@ -227,11 +277,17 @@ pub(crate) fn span(trace: u128, id: u64) -> Span {
 
 pub(crate) fn request(service: &str, spans: Vec<Span>) -> ExportTraceServiceRequest {
     let name = attribute("service.name", Value::StringValue(service.into()));
-    let resource = Resource { attributes: vec![name], ..Resource::default() };
+    let resource = Resource {
+        attributes: vec![name],
+        ..Resource::default()
+    };
     ExportTraceServiceRequest {
         resource_spans: vec![ResourceSpans {
             resource: Some(resource),
-            scope_spans: vec![ScopeSpans { spans, ..ScopeSpans::default() }],
+            scope_spans: vec![ScopeSpans {
+                spans,
+                ..ScopeSpans::default()
+            }],
             schema_url: String::new(),
         }],
     }
