@@ -162,9 +162,11 @@ fn every_ending_counts_once_and_what_is_excluded_does_not() {
         ..StreamEnd::default()
     };
     bench.end(left, 5, gone);
-    bench
-        .engine
-        .end_malformed(Direction::Inbound, &status_end(400));
+    let refused = StreamEnd {
+        response_bytes: 16,
+        ..status_end(400)
+    };
+    bench.engine.end_malformed(Direction::Inbound, &refused);
     let export = [
         (":method", "POST"),
         (":path", "/v1/traces"),
@@ -174,6 +176,7 @@ fn every_ending_counts_once_and_what_is_excluded_does_not() {
     bench.engine.end_excluded();
     let receiver = deltas(&mut bench);
     assert_eq!(receiver.total("tracemeter.requests.duration"), 3);
+    assert_eq!(receiver.total("tracemeter.response.bytes"), 16);
     assert_eq!(receiver.with("tracemeter.status_class=client_left"), 1);
     assert_eq!(receiver.with("tracemeter.status_class=4xx"), 1);
 }

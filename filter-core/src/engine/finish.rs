@@ -85,6 +85,8 @@ impl Engine {
         };
         let amounts = Amounts {
             error,
+            request_bytes: end.request_bytes,
+            response_bytes: end.response_bytes,
             ..Amounts::default()
         };
         self.outlet.count(&key, &amounts);
