@@ -42,8 +42,12 @@ enum Phase {
 pub(crate) struct Stream {
     shared: Option<Rc<RefCell<Shared>>>,
     phase: Phase,
-    /// Bytes of the response body so far; counted in companion mode only.
+    /// Whether the request's headers were all of it, so that its body has no bytes.
+    without_body: bool,
+    /// Bytes of the response body so far.
     response_bytes: u64,
+    /// Whether the response came to its end: what the filter has seen of it is all of it.
+    complete: bool,
     /// Status of the response headers; read only in the upstream chain.
     response_status: Option<u16>,
 }
@@ -53,7 +57,9 @@ impl Stream {
         Self {
             shared,
             phase: Phase::Waiting,
+            without_body: false,
             response_bytes: 0,
+            complete: false,
             response_status: None,
         }
     }
@@ -91,21 +97,17 @@ fn request_bytes() -> u64 {
     size.min(arrived)
 }
 
-/// Integers of the stream's end: one host call each.
-fn stream_end(grpc: bool) -> StreamEnd {
-    let http_status = host::unsigned_property("response\0code");
-    let grpc_status = || host::unsigned_property("response\0grpc_status");
+fn response_code() -> Option<u16> {
+    let code = host::unsigned_property("response\0code")?;
+    u16::try_from(code).ok().filter(|code| *code != 0)
+}
+
+/// How a stream ended of which nothing but the end was seen.
+fn unseen_end() -> StreamEnd {
     StreamEnd {
         now_unix_nanos: host::now_unix_nanos(),
-        http_status: http_status
-            .and_then(|code| u16::try_from(code).ok())
-            .filter(|code| *code != 0),
-        // For anything but gRPC Envoy maps the HTTP status to a number that means nothing.
-        grpc_status: if grpc {
-            grpc_status().and_then(|code| u32::try_from(code).ok())
-        } else {
-            None
-        },
+        http_status: response_code(),
+        grpc_status: None,
         response_flags: host::unsigned_property("response\0flags").unwrap_or(0),
         request_bytes: request_bytes(),
         response_bytes: host::unsigned_property("response\0size").unwrap_or(0),
@@ -179,12 +181,42 @@ impl Stream {
         self.phase = Phase::Metered(state);
     }
 
+    /// How the stream ended. Each property is a host call, so only what the callbacks have not told
+    /// already is asked for.
+    fn stream_end(&self, grpc: bool) -> StreamEnd {
+        let http_status = response_code();
+        let success = self.complete && matches!(http_status, Some(200..=399));
+        StreamEnd {
+            now_unix_nanos: host::now_unix_nanos(),
+            http_status,
+            // For anything but gRPC Envoy maps the HTTP status to a number that means nothing.
+            grpc_status: if grpc {
+                host::unsigned_property("response\0grpc_status")
+                    .and_then(|code| u32::try_from(code).ok())
+            } else {
+                None
+            },
+            // A response that came to its end without an error was neither reset nor timed out.
+            response_flags: if success {
+                0
+            } else {
+                host::unsigned_property("response\0flags").unwrap_or(0)
+            },
+            request_bytes: if self.without_body {
+                0
+            } else {
+                request_bytes()
+            },
+            response_bytes: self.response_bytes,
+        }
+    }
+
     /// Reports the end, once. In the upstream chain (no `on_log` there) the status of a try that is
     /// retried is known only from its response headers.
     fn end(&mut self, shared: &mut Shared, in_log: bool) {
         match std::mem::replace(&mut self.phase, Phase::Ended) {
             Phase::Metered(state) => {
-                let mut end = stream_end(state.is_grpc());
+                let mut end = self.stream_end(state.is_grpc());
                 if in_log {
                     check_overwritten(shared, &state);
                 } else {
@@ -198,8 +230,9 @@ impl Stream {
             Phase::Excluded => shared.engine.end_excluded(),
             // A malformed request ends without having begun: it is counted all the same.
             Phase::Waiting if in_log => {
-                let end = stream_end(false);
-                shared.engine.end_malformed(listener_direction(), &end);
+                shared
+                    .engine
+                    .end_malformed(listener_direction(), &unseen_end());
             }
             Phase::Waiting | Phase::Ended => {}
         }
@@ -215,15 +248,24 @@ impl Stream {
         }
     }
 
-    /// The last byte of the response: the final cost is put where Envoy's own span finds it.
+    /// The last byte of the response: in companion mode the final cost is put where Envoy's own span
+    /// finds it.
     fn response_ended(&mut self) {
+        self.complete = true;
+        if !self.is_companion() {
+            return;
+        }
         self.with_shared(|stream, shared| {
             let Phase::Metered(state) = &stream.phase else {
                 return;
             };
             let progress = Progress {
                 now_unix_nanos: host::now_unix_nanos(),
-                request_bytes: request_bytes(),
+                request_bytes: if stream.without_body {
+                    0
+                } else {
+                    request_bytes()
+                },
                 response_bytes: stream.response_bytes,
             };
             let (name, value) = shared.engine.filter_state_at_end(state, &progress);
@@ -246,7 +288,8 @@ impl Context for Stream {
 }
 
 impl HttpContext for Stream {
-    fn on_http_request_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
+    fn on_http_request_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
+        self.without_body = end_of_stream;
         self.with_shared(Self::begin);
         Action::Continue
     }
@@ -263,26 +306,22 @@ impl HttpContext for Stream {
                 stream.response_status = host::response_status();
             }
         });
-        if end_of_stream && self.is_companion() {
+        if end_of_stream {
             self.response_ended();
         }
         Action::Continue
     }
 
     fn on_http_response_body(&mut self, size: usize, end_of_stream: bool) -> Action {
-        if self.is_companion() {
-            self.response_bytes = self.response_bytes.saturating_add(size as u64);
-            if end_of_stream {
-                self.response_ended();
-            }
+        self.response_bytes = self.response_bytes.saturating_add(size as u64);
+        if end_of_stream {
+            self.response_ended();
         }
         Action::Continue
     }
 
     fn on_http_response_trailers(&mut self, _count: usize) -> Action {
-        if self.is_companion() {
-            self.response_ended();
-        }
+        self.response_ended();
         Action::Continue
     }
 

@@ -92,7 +92,7 @@ const BUDGETS: [Budget; 5] = [
         status: 200,
         request: 6,
         response: 0,
-        log: 5,
+        log: 2,
     },
     Budget {
         name: "unsampled, direction of the policy",
@@ -101,7 +101,7 @@ const BUDGETS: [Budget; 5] = [
         status: 200,
         request: 5,
         response: 0,
-        log: 5,
+        log: 2,
     },
     Budget {
         name: "sampled at the head",
@@ -110,7 +110,7 @@ const BUDGETS: [Budget; 5] = [
         status: 200,
         request: 6,
         response: 0,
-        log: 6,
+        log: 3,
     },
     Budget {
         name: "kept at the end as an error",
@@ -119,7 +119,7 @@ const BUDGETS: [Budget; 5] = [
         status: 500,
         request: 6,
         response: 0,
-        log: 6,
+        log: 4,
     },
     Budget {
         name: "companion",
@@ -128,8 +128,8 @@ const BUDGETS: [Budget; 5] = [
         status: 200,
         // the tracestate and the baggage, and four values of filter state
         request: 9,
-        response: 3,
-        log: 5,
+        response: 2,
+        log: 2,
     },
 ];
 
@@ -300,10 +300,37 @@ fn a_companion_writes_the_final_cost_with_the_last_byte_of_the_response() {
 }
 
 #[test]
+fn what_the_callbacks_have_told_is_not_asked_for_and_the_rest_is() {
+    // (kind, status, flags that the host would tell, reset)
+    for (kind, flags, reset) in [
+        ("complete", 0x80_0000, false),
+        ("cut off", 0x80_0000, true),
+        ("complete", 0, false),
+    ] {
+        let root = std::thread::spawn(move || {
+            let root = start(&policy("0", ""));
+            let stream = root.stream(10);
+            stream.request_with_body(REQUEST);
+            stream.response_headers(false);
+            stream.response_body(7, kind == "complete");
+            ended(200);
+            host(|host| {
+                host.integer("response/flags", flags);
+                host.integer("request/size", 5);
+            });
+            stream.log();
+            root.tick(1);
+            host(|host| host.metric("requests_error_total"))
+        });
+        assert_eq!(root.join().unwrap() == 1, reset, "{kind}");
+    }
+}
+
+#[test]
 fn an_aborted_upload_counts_what_arrived_and_not_what_was_announced() {
     let root = start(&policy("1", ""));
     let stream = root.stream(10);
-    stream.request(REQUEST);
+    stream.request_with_body(REQUEST);
     ended(0);
     host(|host| {
         host.integer("request/size", 1 << 40);

@@ -209,14 +209,24 @@ pub(crate) fn calls() -> Vec<&'static str> {
 pub(crate) struct Stream(u32);
 
 impl Stream {
-    /// The request header phase; the headers stay for `on_log` as they are left.
+    /// The request header phase of a request without a body; the headers stay for `on_log` as they
+    /// are left.
     pub(crate) fn request<V: AsRef<[u8]>>(self, lines: &[(&str, V)]) -> Headers {
+        self.request_headers(lines, true)
+    }
+
+    /// The same for a request of which a body follows.
+    pub(crate) fn request_with_body<V: AsRef<[u8]>>(self, lines: &[(&str, V)]) -> Headers {
+        self.request_headers(lines, false)
+    }
+
+    fn request_headers<V: AsRef<[u8]>>(self, lines: &[(&str, V)], end: bool) -> Headers {
         let lines = lines.iter();
         let lines = lines.map(|(name, value)| ((*name).to_owned(), value.as_ref().to_vec()));
         host(|host| host.request_headers = Some(lines.collect()));
         let count = host(|host| host.request_headers.as_ref().unwrap().len());
         // SAFETY: a callback of the module.
-        assert_eq!(unsafe { proxy_on_request_headers(self.0, count, true) }, 0);
+        assert_eq!(unsafe { proxy_on_request_headers(self.0, count, end) }, 0);
         host(|host| host.request_headers.clone().unwrap())
     }
 
