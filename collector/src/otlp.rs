@@ -12,10 +12,13 @@
 //! that occurs twice the last one wins (protobuf would merge them; no encoder does that).
 
 pub(crate) mod any;
+mod attributes;
 pub(crate) mod batch;
+mod classes;
 pub(crate) mod decode;
 pub(crate) mod json;
 pub(crate) mod limits;
+pub(crate) mod lists;
 pub(crate) mod metrics;
 pub(crate) mod reply;
 pub(crate) mod span;

@@ -3,7 +3,7 @@
 use super::any::{self, Any};
 use super::batch::{Arena, ResourceRow, SpanBatch};
 use super::limits::{Limits, Refusal};
-use super::span;
+use super::span::{self, Scratch};
 use super::wire::{Reader, WireError};
 use crate::policy::Rules;
 
@@ -25,19 +25,21 @@ pub(crate) fn traces(message: &[u8], context: &Context<'_>) -> Result<SpanBatch,
         text: Arena::with_capacity(message.len()),
         ..SpanBatch::default()
     };
+    let mut scratch = Scratch::default();
     let mut reader = Reader::new(message);
     while let Some((number, value)) = reader.next()? {
         if number == 1 {
-            resource_spans(value.bytes()?, context, &mut batch)?;
+            resource_spans(value.bytes()?, context, &mut batch, &mut scratch)?;
         }
     }
     Ok(batch)
 }
 
-fn resource_spans(
-    message: &[u8],
+fn resource_spans<'a>(
+    message: &'a [u8],
     context: &Context<'_>,
     batch: &mut SpanBatch,
+    scratch: &mut Scratch<'a>,
 ) -> Result<(), WireError> {
     // The resource may follow its spans on the wire, so it is looked up first.
     let mut resource_message = &[][..];
@@ -53,7 +55,7 @@ fn resource_spans(
     let mut reader = Reader::new(message);
     while let Some((number, value)) = reader.next()? {
         if number == 2 {
-            scope_spans(value.bytes()?, index, context, batch)?;
+            scope_spans(value.bytes()?, index, context, batch, scratch)?;
         }
     }
     Ok(())
@@ -98,11 +100,12 @@ fn resource(
     })
 }
 
-fn scope_spans(
-    message: &[u8],
+fn scope_spans<'a>(
+    message: &'a [u8],
     resource: u32,
     context: &Context<'_>,
     batch: &mut SpanBatch,
+    scratch: &mut Scratch<'a>,
 ) -> Result<(), WireError> {
     let mut name = "";
     let mut reader = Reader::new(message);
@@ -127,13 +130,19 @@ fn scope_spans(
     let mut reader = Reader::new(message);
     while let Some((number, value)) = reader.next()? {
         if number == 2 {
-            one_span(value.bytes()?, scope, context, batch);
+            one_span(value.bytes()?, scope, context, batch, scratch);
         }
     }
     Ok(())
 }
 
-fn one_span(message: &[u8], scope: span::Scope, context: &Context<'_>, batch: &mut SpanBatch) {
+fn one_span<'a>(
+    message: &'a [u8],
+    scope: span::Scope,
+    context: &Context<'_>,
+    batch: &mut SpanBatch,
+    scratch: &mut Scratch<'a>,
+) {
     if batch.spans.len() >= context.limits.spans {
         batch.refused.add(Refusal::TooManySpans, || {
             format!("more than `{}` spans in one request", context.limits.spans)
@@ -141,7 +150,7 @@ fn one_span(message: &[u8], scope: span::Scope, context: &Context<'_>, batch: &m
         return;
     }
     let text_before = batch.text.len();
-    match span::decode(message, scope, context, &mut batch.text) {
+    match span::decode(message, scope, context, &mut batch.text, scratch) {
         Ok(row) => batch.spans.push(row),
         Err(error) => {
             batch.text.truncate(text_before);

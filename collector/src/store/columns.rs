@@ -14,7 +14,7 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit}
 use datafusion::arrow::error::ArrowError;
 
 use crate::otlp::batch::{SpanBatch, SpanRow, Text};
-use crate::otlp::span::write_hex;
+use crate::otlp::lists::write_hex;
 
 /// Precision of money columns.
 pub(crate) const MONEY_PRECISION: u8 = 20;

@@ -4,11 +4,13 @@
 //! each, held as two sets of which the older is dropped when the younger is full. With the
 //! default of 64 MiB that is one to two million spans: minutes of retries at 10,000 spans/s.
 //! Keys are exact (trace id and span id), so a fresh span is never taken for a duplicate.
-//! After a restart the window is filled again from the log and the youngest partitions.
+//! Hashing is keyed at random per process. After a restart the window is filled again from the log and the youngest partitions.
 //!
 //! The first span with an id wins, whatever a later one says.
 
 use std::collections::HashSet;
+
+use foldhash::fast::RandomState;
 
 /// Trace id and span id.
 pub(crate) type Key = [u64; 3];
@@ -19,8 +21,8 @@ const BYTES_PER_KEY: usize = 33;
 /// The window.
 #[derive(Debug)]
 pub(crate) struct Dedup {
-    young: HashSet<Key>,
-    old: HashSet<Key>,
+    young: HashSet<Key, RandomState>,
+    old: HashSet<Key, RandomState>,
     per_half: usize,
 }
 
@@ -39,8 +41,8 @@ impl Dedup {
     pub(crate) fn new(bytes: usize) -> Self {
         let per_half = (bytes / 2 / BYTES_PER_KEY).max(1);
         Self {
-            young: HashSet::new(),
-            old: HashSet::new(),
+            young: HashSet::default(),
+            old: HashSet::default(),
             per_half,
         }
     }

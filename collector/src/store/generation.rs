@@ -52,7 +52,7 @@ impl Generation {
             parts: PartColumns::default(),
             frozen_spans: Vec::new(),
             frozen_parts: Vec::new(),
-            scratch: Parts::new(),
+            scratch: Parts::default(),
             ledger: Minutes::default(),
             rows: 0,
             bytes: 0,

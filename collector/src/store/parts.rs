@@ -16,7 +16,7 @@ use mesh_config::DataTag;
 
 use super::columns::{MONEY_PRECISION, MONEY_SCALE, UTC, timestamp};
 use crate::otlp::batch::{SpanBatch, SpanRow};
-use crate::otlp::span::write_hex;
+use crate::otlp::lists::write_hex;
 
 /// Nanoseconds of a day.
 pub(crate) const DAY_NS: i64 = 86_400_000_000_000;
@@ -65,7 +65,7 @@ impl Part {
 }
 
 /// Parts by trace and day.
-pub(crate) type Parts = HashMap<([u8; 16], i64), Part>;
+pub(crate) type Parts = HashMap<([u8; 16], i64), Part, foldhash::fast::RandomState>;
 
 /// Adds up the accepted rows of one request.
 pub(crate) fn of_rows<'a>(

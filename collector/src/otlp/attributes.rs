@@ -1,0 +1,194 @@
+//! A span's attributes: those that become columns, those that decide cost and class, the rest.
+//!
+//! Attributes that have a column of their own are lifted out; the rest is kept as JSON.
+//! A lifted attribute whose value makes no sense (a negative cost) stays in the JSON, so
+//! that nobody has to guess what the sender said.
+
+use mesh_config::DataTag;
+
+use super::any::{self, Any};
+use super::batch::{Arena, CostSource, SpanRow, Text};
+use super::classes::ClassCache;
+use super::decode::{Context, write_member};
+use super::limits::{Limits, Refusal};
+use super::span::{Scope, SpanError, refuse};
+use super::wire::Value;
+use crate::policy::{Facts, nanos_from_usd};
+
+/// Attributes with columns of their own, as far as seen.
+#[derive(Default)]
+struct Lifted<'a> {
+    cost_usd: Option<u64>,
+    cost_path: Option<u64>,
+    cost_source: &'a str,
+    price_version: &'a str,
+    operation_type: &'a str,
+    sampling_reason: &'a str,
+    retention_days: Option<u16>,
+    class: Option<DataTag>,
+    detected: Option<DataTag>,
+    http_status: u16,
+    grpc_status: Option<u32>,
+    facts: Facts<'a>,
+}
+
+/// The attributes of one span while they are read.
+pub(super) struct Attributes<'a> {
+    lifted: Lifted<'a>,
+    start: usize,
+    first: bool,
+    count: usize,
+}
+
+impl<'a> Attributes<'a> {
+    /// Opens the JSON object. Until [`Attributes::end`] nothing else may be written to `text`.
+    pub(super) fn begin(text: &mut Arena) -> Self {
+        let start = text.len();
+        text.buffer().push('{');
+        Self {
+            lifted: Lifted::default(),
+            start,
+            first: true,
+            count: 0,
+        }
+    }
+
+    /// Takes one encoded `KeyValue`.
+    pub(super) fn add(
+        &mut self,
+        value: Value<'a>,
+        context: &Context<'_>,
+        text: &mut Arena,
+        classes: &mut ClassCache<'a>,
+    ) -> Result<(), SpanError> {
+        self.count += 1;
+        let (key, any) = attribute(value, self.count, context.limits)?;
+        if key == "data_tag"
+            && let Some(tag) = any.as_str()
+        {
+            self.lifted.class = Some(context.rules.class_of_tag(tag));
+            return Ok(());
+        }
+        let found = classes.class_of(key, any.as_str().unwrap_or_default(), context.rules);
+        self.lifted.detected = self.lifted.detected.max(found);
+        if !lift(key, any, &mut self.lifted) {
+            write_member(key, any, context.limits, &mut self.first, text.buffer())?;
+        }
+        Ok(())
+    }
+
+    /// Closes the JSON object.
+    pub(super) fn end(&mut self, text: &mut Arena) -> Text {
+        text.buffer().push('}');
+        text.since(self.start)
+    }
+
+    /// Decides error, class, retention and cost once everything is known.
+    pub(super) fn settle(
+        &self,
+        scope: Scope,
+        context: &Context<'_>,
+        text: &mut Arena,
+        row: &mut SpanRow,
+    ) {
+        let lifted = &self.lifted;
+        row.http_status = lifted.http_status;
+        let rules = context.rules;
+        let http = (lifted.http_status != 0).then_some(lifted.http_status);
+        row.error = row.status == 2 || rules.is_error(http, lifted.grpc_status);
+        // A sender may say more than the detectors find, never less.
+        row.class = lifted
+            .class
+            .max(lifted.detected)
+            .unwrap_or_else(|| rules.default_class());
+        let cap = rules.retention_days(row.class);
+        row.retention_days = lifted.retention_days.map_or(cap, |days| days.min(cap));
+        row.operation_type = text.push(lifted.operation_type);
+        row.sampling_reason = text.push(lifted.sampling_reason);
+        row.cost_path_nanos = lifted.cost_path;
+        row.price_version = text.push(lifted.price_version);
+        (row.cost_nanos, row.cost_source) = match lifted.cost_usd {
+            Some(nanos)
+                if lifted.cost_source == CostSource::MeshEstimate.as_str() || scope.is_filter =>
+            {
+                (Some(nanos), CostSource::MeshEstimate)
+            }
+            Some(nanos) => (Some(nanos), CostSource::App),
+            // The filter charges a request once; its other hop carries no cost on purpose.
+            None if scope.is_filter => (None, CostSource::NotCharged),
+            None => {
+                let mut facts = lifted.facts;
+                facts.operation_type = lifted.operation_type;
+                let duration_ns = row.end_ns.saturating_sub(row.start_ns).unsigned_abs();
+                let (nanos, source, version) =
+                    rules.price(&facts, row.start_ns.unsigned_abs(), duration_ns);
+                row.price_version = text.push(version);
+                (Some(nanos), source)
+            }
+        };
+    }
+}
+
+/// Reads an encoded `KeyValue` within the limits; `count` says which one it is.
+pub(super) fn attribute<'a>(
+    value: Value<'a>,
+    count: usize,
+    limits: &Limits,
+) -> Result<(&'a str, Any<'a>), SpanError> {
+    if count > limits.attributes {
+        return Err(refuse(
+            Refusal::TooMany,
+            format!("more than `{}` attributes", limits.attributes),
+        ));
+    }
+    let len = value.bytes()?.len();
+    let (key, any) = any::key_value(value)?;
+    if key.len() > limits.key_bytes || len > limits.value_bytes.saturating_add(key.len()) {
+        return Err(refuse(
+            Refusal::TooLarge,
+            format!("attribute has `{len}` bytes"),
+        ));
+    }
+    Ok((key, any))
+}
+
+/// Takes what has a column or decides the cost; true when the JSON need not repeat it.
+fn lift<'a>(key: &str, any: Any<'a>, to: &mut Lifted<'a>) -> bool {
+    fn set<T>(slot: &mut Option<T>, value: Option<T>) -> bool {
+        let found = value.is_some();
+        if found {
+            *slot = value;
+        }
+        found
+    }
+    fn text<'a>(slot: &mut &'a str, any: Any<'a>) -> bool {
+        any.as_str().map(|text| *slot = text).is_some()
+    }
+    let facts = &mut to.facts;
+    match key {
+        "cost_usd" => set(&mut to.cost_usd, any.as_f64().and_then(nanos_from_usd)),
+        "cost_usd.path" => set(&mut to.cost_path, any.as_f64().and_then(nanos_from_usd)),
+        "cost.source" => text(&mut to.cost_source, any),
+        "cost.price_version" => text(&mut to.price_version, any),
+        "operation_type" => text(&mut to.operation_type, any),
+        "sampling.reason" => text(&mut to.sampling_reason, any),
+        "retention_days" => set(
+            &mut to.retention_days,
+            any.as_int().and_then(|days| u16::try_from(days).ok()),
+        ),
+        "http.response.status_code" | "http.status_code" => any
+            .as_int()
+            .and_then(|status| u16::try_from(status).ok())
+            .map(|status| to.http_status = status)
+            .is_some(),
+        "rpc.grpc.status_code" => {
+            to.grpc_status = any.as_int().and_then(|status| u32::try_from(status).ok());
+            false
+        }
+        // The rest decides the cost and stays visible in the JSON.
+        _ => {
+            facts.note(key, any);
+            false
+        }
+    }
+}

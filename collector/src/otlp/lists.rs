@@ -1,0 +1,134 @@
+//! A span's events and links, as JSON lists.
+
+use super::any;
+use super::attributes::attribute;
+use super::batch::{Arena, Text};
+use super::decode::write_member;
+use super::limits::{Limits, Refusal};
+use super::span::{SpanError, refuse};
+use super::wire::Reader;
+
+/// Remembers an item until the whole span was read.
+pub(super) fn collect<'a>(
+    items: &mut Vec<&'a [u8]>,
+    item: &'a [u8],
+    limits: &Limits,
+) -> Result<(), SpanError> {
+    if items.len() >= limits.events {
+        return Err(refuse(
+            Refusal::TooMany,
+            format!("more than `{}` events or links", limits.events),
+        ));
+    }
+    items.push(item);
+    Ok(())
+}
+
+/// Writes events; no text when there are none.
+pub(super) fn events(
+    items: &[&[u8]],
+    limits: &Limits,
+    text: &mut Arena,
+) -> Result<Text, SpanError> {
+    list(items, limits, text, write_event)
+}
+
+/// Writes links; no text when there are none.
+pub(super) fn links(items: &[&[u8]], limits: &Limits, text: &mut Arena) -> Result<Text, SpanError> {
+    list(items, limits, text, write_link)
+}
+
+type WriteItem = fn(&[u8], &Limits, &mut String) -> Result<(), SpanError>;
+
+fn list(
+    items: &[&[u8]],
+    limits: &Limits,
+    text: &mut Arena,
+    write: WriteItem,
+) -> Result<Text, SpanError> {
+    if items.is_empty() {
+        return Ok(Text::default());
+    }
+    let start = text.len();
+    let out = text.buffer();
+    for (index, item) in items.iter().enumerate() {
+        out.push(if index == 0 { '[' } else { ',' });
+        write(item, limits, out)?;
+    }
+    out.push(']');
+    Ok(text.since(start))
+}
+
+fn write_event(message: &[u8], limits: &Limits, out: &mut String) -> Result<(), SpanError> {
+    let (mut time, mut name) = (0, "");
+    let mut reader = Reader::new(message);
+    while let Some((number, value)) = reader.next()? {
+        match number {
+            1 => time = value.fixed64()?,
+            2 => name = value.text()?,
+            _ => {}
+        }
+    }
+    out.push_str("{\"time_unix_nano\":");
+    out.push_str(&time.to_string());
+    out.push_str(",\"name\":");
+    any::write_string(name, out);
+    write_attributes(message, 3, limits, out)
+}
+
+fn write_link(message: &[u8], limits: &Limits, out: &mut String) -> Result<(), SpanError> {
+    let (mut trace_id, mut span_id, mut state) = (&[][..], &[][..], "");
+    let mut reader = Reader::new(message);
+    while let Some((number, value)) = reader.next()? {
+        match number {
+            1 => trace_id = value.bytes()?,
+            2 => span_id = value.bytes()?,
+            3 => state = value.text()?,
+            _ => {}
+        }
+    }
+    out.push_str("{\"trace_id\":\"");
+    write_hex(trace_id, out);
+    out.push_str("\",\"span_id\":\"");
+    write_hex(span_id, out);
+    out.push('"');
+    if !state.is_empty() {
+        out.push_str(",\"trace_state\":");
+        any::write_string(state, out);
+    }
+    write_attributes(message, 4, limits, out)
+}
+
+fn write_attributes(
+    message: &[u8],
+    field: u32,
+    limits: &Limits,
+    out: &mut String,
+) -> Result<(), SpanError> {
+    out.push_str(",\"attributes\":{");
+    let mut first = true;
+    let mut count = 0usize;
+    let mut reader = Reader::new(message);
+    while let Some((number, value)) = reader.next()? {
+        if number == field {
+            count += 1;
+            let (key, any) = attribute(value, count, limits)?;
+            write_member(key, any, limits, &mut first, out)?;
+        }
+    }
+    out.push_str("}}");
+    Ok(())
+}
+
+/// Appends lower-case hex.
+pub(crate) fn write_hex(bytes: &[u8], out: &mut String) {
+    for byte in bytes {
+        for nibble in [byte >> 4, byte & 15] {
+            out.push(char::from(if nibble < 10 {
+                b'0' + nibble
+            } else {
+                b'a' + nibble - 10
+            }));
+        }
+    }
+}
