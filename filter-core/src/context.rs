@@ -8,6 +8,8 @@
 //! Limits: tracestate leaves with at most the policy's bytes and 32 members, baggage with at most
 //! 8192 bytes and 64 members; what does not fit is counted.
 
+use std::borrow::Cow;
+
 use mesh_config::DataTag;
 use mesh_config::money::NanoUsd;
 use mesh_config::policy::TracestateForm;
@@ -63,8 +65,38 @@ pub struct Incoming<'a> {
     pub baggage: Baggage<'a>,
     /// Value of the `ot` member, empty when absent.
     pub ot: &'a [u8],
-    /// Baggage values that rules ask for and that are percent-encoded: as they came, and decoded.
-    decoded: Vec<(&'a [u8], Vec<u8>)>,
+    /// What of the baggage is asked for here, found in one pass.
+    found: Found<'a>,
+}
+
+/// The members of the baggage that somebody asks for; of several with one key the first.
+#[derive(Debug, Default)]
+struct Found<'a> {
+    cost: Option<&'a [u8]>,
+    tag: Option<&'a [u8]>,
+    /// Keys that rules ask for, with their values percent-decoded.
+    named: Vec<(&'a [u8], Cow<'a, [u8]>)>,
+}
+
+impl<'a> Found<'a> {
+    fn read(baggage: &Baggage<'a>, keys: &[Box<str>]) -> Self {
+        let mut found = Self::default();
+        if baggage.is_empty() {
+            return found;
+        }
+        for member in baggage.iter() {
+            if member.key == COST_KEY.as_bytes() {
+                found.cost.get_or_insert(member.value);
+            } else if member.key == TAG_KEY.as_bytes() {
+                found.tag.get_or_insert(member.value);
+            }
+            let asked = keys.iter().any(|key| key.as_bytes() == member.key);
+            if asked && !found.named.iter().any(|(key, _)| *key == member.key) {
+                found.named.push((member.key, decoded(member.value)));
+            }
+        }
+        found
+    }
 }
 
 /// A percent-encoded baggage value longer than this is not decoded for rules.
@@ -111,30 +143,30 @@ impl<'a> Incoming<'a> {
             parent,
             state,
             state_invalid,
-            decoded: decoded(&baggage, baggage_keys),
+            found: Found::read(&baggage, baggage_keys),
             baggage,
             ot,
         }
     }
 
-    /// The value of a baggage member as rules see it: percent-decoded.
+    /// The value of a baggage member as rules see it: percent-decoded. Only for the keys that were
+    /// given to [`Incoming::read`].
     #[must_use]
     pub fn baggage_value(&self, key: &str) -> Option<&[u8]> {
-        let raw = self.baggage.get(key.as_bytes())?.value;
-        let decoded = self.decoded.iter().find(|(encoded, _)| *encoded == raw);
-        Some(decoded.map_or(raw, |(_, decoded)| decoded))
+        let mut named = self.found.named.iter();
+        let found = named.find(|(known, _)| *known == key.as_bytes());
+        found.map(|(_, value)| &**value)
     }
 
     /// Whether any member of ours came in.
     #[must_use]
     pub fn has_own_members(&self) -> bool {
         let in_state = |key: &str| self.state.get(key.as_bytes()).is_some();
-        let in_baggage = |key: &str| self.baggage.get(key.as_bytes()).is_some();
         in_state(COST_KEY)
             || in_state(TAG_KEY)
             || in_state(COMPACT_KEY)
-            || in_baggage(COST_KEY)
-            || in_baggage(TAG_KEY)
+            || self.found.cost.is_some()
+            || self.found.tag.is_some()
     }
 
     fn compact(&self, name: u8) -> Option<&'a [u8]> {
@@ -150,9 +182,7 @@ impl<'a> Incoming<'a> {
         let candidates = [
             self.state.get(COST_KEY.as_bytes()),
             self.compact(b'c'),
-            self.baggage
-                .get(COST_KEY.as_bytes())
-                .map(|member| member.value),
+            self.found.cost,
         ];
         for value in candidates.into_iter().flatten() {
             match NanoUsd::parse_decimal(value) {
@@ -170,9 +200,7 @@ impl<'a> Incoming<'a> {
         let candidates = [
             self.state.get(TAG_KEY.as_bytes()),
             self.compact(b'd'),
-            self.baggage
-                .get(TAG_KEY.as_bytes())
-                .map(|member| member.value),
+            self.found.tag,
         ];
         let tags = candidates.into_iter().flatten().map(|value| {
             DataTag::parse(value).unwrap_or_else(|| {
@@ -202,24 +230,14 @@ impl<'a> Incoming<'a> {
     }
 }
 
-fn decoded<'a>(baggage: &Baggage<'a>, keys: &[Box<str>]) -> Vec<(&'a [u8], Vec<u8>)> {
-    let mut decoded = Vec::new();
-    if baggage.is_empty() {
-        return decoded;
+fn decoded(value: &[u8]) -> Cow<'_, [u8]> {
+    if value.len() > MAX_DECODED_BYTES || !value.contains(&b'%') {
+        return Cow::Borrowed(value);
     }
-    for key in keys {
-        let member = baggage.get(key.as_bytes());
-        let encoded = member.filter(|member| {
-            member.value.len() <= MAX_DECODED_BYTES && member.value.contains(&b'%')
-        });
-        if let Some(member) = encoded {
-            let mut buffer = vec![0; 3 * member.value.len()];
-            let length = percent_decode(member.value, &mut buffer).map_or(0, <[u8]>::len);
-            buffer.truncate(length);
-            decoded.push((member.value, buffer));
-        }
-    }
-    decoded
+    let mut buffer = vec![0; 3 * value.len()];
+    let length = percent_decode(value, &mut buffer).map_or(0, <[u8]>::len);
+    buffer.truncate(length);
+    Cow::Owned(buffer)
 }
 
 /// The policy's choices about what is written.

@@ -7,7 +7,7 @@
 //!
 //! Limits: a path is read up to [`MAX_SEGMENTS`] segments and `Facts::MAX_VALUE_BYTES` bytes.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 /// The route of requests beyond the cardinality cap.
 pub const OTHER: &[u8] = b"other";
@@ -35,7 +35,8 @@ pub struct RouteSettings {
 /// A set of names with a cap: what keeps client supplied text from becoming unbounded dimensions.
 #[derive(Debug)]
 pub(crate) struct CappedNames {
-    seen: BTreeSet<Vec<u8>>,
+    /// The same kind of map as that of [`crate::per_minute`]: a second kind is 8 kB of code.
+    seen: BTreeMap<Vec<u8>, u32>,
     max: usize,
 }
 
@@ -43,19 +44,19 @@ impl CappedNames {
     /// No name seen yet, at most `max` of them.
     pub(crate) const fn new(max: usize) -> Self {
         Self {
-            seen: BTreeSet::new(),
+            seen: BTreeMap::new(),
             max,
         }
     }
 
     /// Whether `name` is one of those that keep their name.
     pub(crate) fn admits(&mut self, name: &[u8]) -> bool {
-        if self.seen.contains(name) {
+        if self.seen.contains_key(name) {
             return true;
         }
         let free = self.seen.len() < self.max;
         if free {
-            self.seen.insert(name.to_vec());
+            self.seen.insert(name.to_vec(), 0);
         }
         free
     }

@@ -180,6 +180,7 @@ fn malformed_requests_are_counted_as_ended() {
         .end_malformed(Direction::Inbound, &support::status_end(400));
     assert_eq!(bench.count("requests_ended"), 1);
     assert_eq!(bench.count("requests_malformed"), 1);
+    assert_eq!(bench.count("requests_error"), 1, "as in the ledger");
     assert_eq!(bench.count("requests"), 0);
 }
 

@@ -74,6 +74,9 @@ impl Engine {
         self.counters.bump(Counter::Malformed);
         let errors = &self.settings.policy.sampling.error_classes;
         let error = errors.is_error(end.http_status, None, end.reset());
+        if error {
+            self.counters.bump(Counter::Errors);
+        }
         let key = Key {
             direction: self.direction(listener),
             peer: b"",
