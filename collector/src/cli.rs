@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
-use crate::{serve, sql};
+use crate::retention::RetentionArgs;
+use crate::{retention, serve, sql};
 
 /// Takes OTLP traces, keeps them durably, and says what they cost.
 #[derive(Debug, Parser)]
@@ -23,6 +24,8 @@ enum Command {
     Serve(ServeArgs),
     /// Asks a running collector, or a data folder, an SQL question.
     Sql(SqlArgs),
+    /// Shows what expires when.
+    Retention(RetentionArgs),
 }
 
 /// How log lines look.
@@ -115,6 +118,7 @@ pub fn run() -> ExitCode {
                 .block_on(serve::run(args))
                 .map_err(|error| error.to_string())
         }
+        Command::Retention(args) => retention::run(args).map_err(|error| error.to_string()),
         Command::Sql(args) => runtime
             .block_on(sql::run(args))
             .map_err(|error| error.to_string()),

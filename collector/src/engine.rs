@@ -14,6 +14,7 @@ mod commit;
 mod compactor;
 mod merge;
 mod recover;
+mod retain;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -34,6 +35,7 @@ use crate::store::{Inserted, Settings, Store};
 use crate::wal::record::Record;
 
 pub(crate) use recover::read_only;
+pub(crate) use retain::now_ns;
 
 /// Requests that may wait for the log.
 const QUEUE: usize = 4_096;
@@ -117,7 +119,7 @@ impl Engine {
     pub(crate) fn open(
         dir: &Path,
         settings: Settings,
-        rules: &Rules,
+        rules: &Arc<Rules>,
         metrics: &Arc<Metrics>,
     ) -> Result<Self, OpenError> {
         let lock = recover::lock(dir)?;
@@ -145,6 +147,7 @@ impl Engine {
             metrics: metrics.clone(),
             closing: closing.clone(),
             committer: sender.downgrade(),
+            rules: rules.clone(),
         };
         let threads = vec![
             spawn("committer", move || committer.run(receiver), dir)?,

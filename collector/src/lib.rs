@@ -34,6 +34,7 @@ mod otlp;
 mod page;
 mod policy;
 mod query;
+mod retention;
 mod serve;
 mod server;
 mod sql;

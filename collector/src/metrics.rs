@@ -121,6 +121,8 @@ pub(crate) struct Metrics {
     pub(crate) compaction_failures: Counter,
     /// Merges of partitions.
     pub(crate) merges: Timer,
+    /// Applications of retention that changed something.
+    pub(crate) sweeps: Timer,
     /// Bytes of partition files written.
     pub(crate) partition_bytes: Counter,
     /// SQL queries answered.
@@ -283,6 +285,11 @@ impl Metrics {
                 &self.compactions,
             ),
             ("merge_seconds", "Merges of partitions.", &self.merges),
+            (
+                "retention_seconds",
+                "Retention that removed rows.",
+                &self.sweeps,
+            ),
             ("query_seconds", "SQL queries.", &self.queries),
         ] {
             page.summary(name, help, timer);

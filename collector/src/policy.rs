@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use mesh_config::classify::{Classifier, ClassifyError};
 use mesh_config::money::NanoUsd;
-use mesh_config::policy::Classification;
+use mesh_config::policy::{Classification, TraceStorage};
 use mesh_config::price::{PriceBook, PriceError};
 use mesh_config::{DataTag, Diagnostics, Policy};
 use thiserror::Error;
@@ -211,6 +211,11 @@ impl Rules {
             .sampling
             .error_classes
             .is_error(http, grpc, false)
+    }
+
+    /// How long tiers, errors and aggregates last.
+    pub(crate) fn storage(&self) -> &TraceStorage {
+        &self.policy.trace_storage
     }
 
     /// Days that spans of a class may be kept.

@@ -110,7 +110,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), ServeError> {
 }
 
 fn open(args: &ServeArgs) -> Result<App, ServeError> {
-    let rules = Rules::load(args.policy.as_deref())?;
+    let rules = Arc::new(Rules::load(args.policy.as_deref())?);
     let metrics = Arc::new(Metrics::default());
     let hot_bytes = args.hot_mib.max(1) << 20;
     let settings = Settings {

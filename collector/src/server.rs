@@ -33,7 +33,7 @@ pub(crate) struct App {
     /// Log and store.
     pub(crate) engine: Engine,
     /// Prices and classes.
-    pub(crate) rules: Rules,
+    pub(crate) rules: Arc<Rules>,
     /// Caps of the decoder.
     pub(crate) limits: Limits,
     /// Counters.

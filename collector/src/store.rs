@@ -32,6 +32,8 @@ pub(crate) mod hot;
 pub(crate) mod instances;
 pub(crate) mod ledger;
 pub(crate) mod parts;
+pub(crate) mod retention;
+pub(crate) mod sweep;
 
 #[cfg(test)]
 mod tests;

@@ -288,3 +288,56 @@ fn a_data_folder_serves_one_collector_and_any_number_of_readers() {
         "{refused:?}"
     );
 }
+
+#[test]
+fn what_has_run_out_leaves_and_errors_stay_longer() {
+    let dir = tempfile::tempdir().unwrap();
+    let policy = dir.path().join("policy.yaml");
+    // Everything but errors ends at once; errors stay for a day.
+    let text = "trace_storage:\n  hot: {duration: 1s}\n  warm: {duration: 2s, sampling: 0.5}\n  \
+                cold: {duration: 3s, sampling: 0.1, compression: zstd}\n  errors: 24h\n";
+    std::fs::write(&policy, text).unwrap();
+    let policy = policy.to_str().unwrap();
+    let collector = Collector::start(dir.path(), &["--generation-age", "0", "--policy", policy]);
+    for trace in 1..=40u64 {
+        let mut one = span(u128::from(trace) << 64 | 1, trace);
+        if trace % 4 == 0 {
+            let status = Some(opentelemetry_proto::tonic::trace::v1::Status {
+                code: 2,
+                ..Default::default()
+            });
+            one = opentelemetry_proto::tonic::trace::v1::Span { status, ..one };
+        }
+        assert_eq!(
+            collector.send(&encoded("a", vec![one])).unwrap().status,
+            200
+        );
+    }
+    let compacted = || collector.metric("tracemeter_collector_hot_spans") == 0;
+    wait_for("compaction", || compacted().then_some(()));
+    let start = std::time::Instant::now();
+    wait_for("the tiers to end", || {
+        (start.elapsed().as_secs() > 4).then_some(())
+    });
+    let plan = Command::new(env!("CARGO_BIN_EXE_collector"))
+        .args(["retention", "plan", "--policy", policy, "--data"])
+        .arg(dir.path().join("data"))
+        .output()
+        .unwrap();
+    assert!(
+        String::from_utf8_lossy(&plan.stdout).contains("due now"),
+        "{plan:?}"
+    );
+    // A restart sweeps at once.
+    collector.kill();
+    let collector = Collector::start(dir.path(), &["--policy", policy]);
+    wait_for("retention", || {
+        let left = collector.sql("SELECT COUNT(*) AS n FROM spans WHERE NOT error");
+        (left[0]["n"] == 0).then_some(())
+    });
+    assert_eq!(collector.sql("SELECT COUNT(*) AS n FROM spans")[0]["n"], 10);
+    assert_eq!(
+        collector.sql("SELECT COUNT(*) AS n FROM trace_metadata")[0]["n"],
+        10
+    );
+}

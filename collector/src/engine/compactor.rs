@@ -3,19 +3,22 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::WeakSender;
 
-use super::{Command, merge};
+use super::{Command, merge, retain};
 use crate::metrics::Metrics;
+use crate::policy::Rules;
 use crate::store::Store;
 use crate::store::catalog::{Catalog, CatalogError};
 use crate::store::compact::{self, CompactError};
 use crate::store::generation::Sealed;
 use crate::wal::fs::RealFs;
 
+/// How often retention is applied.
+const RETAIN_EVERY: Duration = Duration::from_secs(60);
 /// Pause after a failed compaction (a full disk, most likely).
 const RETRY: Duration = Duration::from_secs(5);
 /// How often a pause looks whether the collector is closing.
@@ -29,6 +32,7 @@ pub(super) struct Compactor {
     pub(super) metrics: Arc<Metrics>,
     pub(super) closing: Arc<AtomicBool>,
     pub(super) committer: WeakSender<Command>,
+    pub(super) rules: Arc<Rules>,
 }
 
 /// Why a generation could not be compacted.
@@ -43,19 +47,49 @@ pub(super) enum Failure {
 impl Compactor {
     /// Works until the committer has ended.
     pub(super) fn run(mut self, sealed: &Receiver<Arc<Sealed>>) {
-        while let Ok(generation) = sealed.recv() {
-            while let Err(error) = self.compact(&generation) {
-                self.metrics.compaction_failures.add(1);
-                tracing::error!(segment = generation.segment, %error, "cannot compact");
-                if !self.pause() {
-                    return;
+        self.retain();
+        let mut retained = Instant::now();
+        loop {
+            match sealed.recv_timeout(RETAIN_EVERY) {
+                Ok(generation) => {
+                    if !self.compact_for_sure(&generation) {
+                        return;
+                    }
+                    self.merge();
                 }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
             }
-            self.merge();
             if self.is_closing() {
                 // The rest stays in the log and is read back at the next start.
                 return;
             }
+            if retained.elapsed() >= RETAIN_EVERY {
+                self.retain();
+                retained = Instant::now();
+            }
+        }
+    }
+
+    /// Repeats until it works; false when the collector closes meanwhile.
+    fn compact_for_sure(&mut self, generation: &Sealed) -> bool {
+        while let Err(error) = self.compact(generation) {
+            self.metrics.compaction_failures.add(1);
+            tracing::error!(segment = generation.segment, %error, "cannot compact");
+            if !self.pause() {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn retain(&mut self) {
+        let start = Instant::now();
+        match retain::run(&mut self.catalog, &self.root, &self.store, &self.rules) {
+            Ok(0) => {}
+            Ok(_) => self.metrics.sweeps.add(start.elapsed()),
+            // Tried again a minute later; until then rows stay longer than they should.
+            Err(error) => tracing::error!(%error, "cannot apply retention"),
         }
     }
 

@@ -33,8 +33,9 @@ pub(super) fn run(
     store: &Store,
 ) -> Result<usize, Failure> {
     let mut merged = 0;
-    for (day, group) in candidates(catalog.partitions()) {
-        let meta = merge(day, &group, root)?;
+    for ((day, swept_s), group) in candidates(catalog.partitions()) {
+        let mut meta = merge(day, &group, root)?;
+        meta.swept_s = swept_s;
         catalog.replace_partitions(&group, vec![meta])?;
         store.set_partitions(catalog.partitions().to_vec());
         merged += group.len();
@@ -42,30 +43,28 @@ pub(super) fn run(
     Ok(merged)
 }
 
-fn candidates(partitions: &[Arc<Partition>]) -> Vec<(i64, Vec<Arc<Partition>>)> {
-    let mut days: BTreeMap<i64, (u64, Vec<Arc<Partition>>)> = BTreeMap::new();
+/// A day and the age of its last sweep: partitions at different stages stay apart.
+type Stage = (i64, u64);
+
+fn candidates(partitions: &[Arc<Partition>]) -> Vec<(Stage, Vec<Arc<Partition>>)> {
+    let mut stages: BTreeMap<Stage, (u64, Vec<Arc<Partition>>)> = BTreeMap::new();
     for partition in partitions {
         let meta = &partition.meta;
-        let (rows, group) = days.entry(meta.day).or_default();
+        let (rows, group) = stages.entry((meta.day, meta.swept_s)).or_default();
         if meta.bytes < SMALL_BYTES && *rows + meta.rows <= MAX_ROWS {
             *rows += meta.rows;
             group.push(partition.clone());
         }
     }
-    days.into_iter()
+    stages
+        .into_iter()
         .filter(|(_, (_, group))| group.len() >= ENOUGH)
-        .map(|(day, (_, group))| (day, group))
+        .map(|(stage, (_, group))| (stage, group))
         .collect()
 }
 
 fn merge(day: i64, group: &[Arc<Partition>], root: &Path) -> Result<Meta, CompactError> {
-    let mut batches = Batches::default();
-    for partition in group {
-        let meta = &partition.meta;
-        read(meta.rows, &partition.spans(), &mut batches.spans)?;
-        read(meta.traces, &partition.traces(), &mut batches.parts)?;
-        read(meta.ledger, &partition.ledger(), &mut batches.ledger)?;
-    }
+    let batches = read_all(group)?;
     let mut content = Content::of(&batches)?;
     content.parts = compact::merge_parts(&content.parts)?;
     // Unique: one thread merges, and the clock moves on between two merges of a day.
@@ -76,7 +75,24 @@ fn merge(day: i64, group: &[Arc<Partition>], root: &Path) -> Result<Meta, Compac
     compact::write_partition(root, stem, day, &content)
 }
 
-fn read(rows: u64, path: &Path, into: &mut Vec<RecordBatch>) -> Result<(), CompactError> {
+/// Reads all rows of some partitions.
+pub(super) fn read_all(group: &[Arc<Partition>]) -> Result<Batches, CompactError> {
+    let mut batches = Batches::default();
+    for partition in group {
+        let meta = &partition.meta;
+        read(meta.rows, &partition.spans(), &mut batches.spans)?;
+        read(meta.traces, &partition.traces(), &mut batches.parts)?;
+        read(meta.ledger, &partition.ledger(), &mut batches.ledger)?;
+    }
+    Ok(batches)
+}
+
+/// Reads a file that has `rows` rows; there is none when it has no rows.
+pub(super) fn read(
+    rows: u64,
+    path: &Path,
+    into: &mut Vec<RecordBatch>,
+) -> Result<(), CompactError> {
     if rows == 0 {
         return Ok(());
     }

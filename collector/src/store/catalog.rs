@@ -43,7 +43,7 @@ pub(crate) enum CatalogError {
 
 /// One partition: the spans, trace parts and ledger rows of one segment and day. There is a
 /// file for each kind that has rows.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Meta {
     /// Path below `parts/` without the suffix.
@@ -63,6 +63,12 @@ pub(crate) struct Meta {
     pub(crate) min_ns: i64,
     /// Latest start of a span.
     pub(crate) max_ns: i64,
+    /// The different `retention_days` of its spans, ascending.
+    #[serde(default)]
+    pub(crate) retention_days: Vec<u16>,
+    /// Age in seconds at which retention was applied last.
+    #[serde(default)]
+    pub(crate) swept_s: u64,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

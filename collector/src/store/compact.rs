@@ -4,7 +4,7 @@
 //! [`ROW_GROUP_ROWS`]; a bloom filter on the trace id makes look-ups by id skip almost all
 //! of them. Files are synced before the catalog may name them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -14,7 +14,7 @@ use datafusion::arrow::array::{
 };
 use datafusion::arrow::compute::{concat_batches, sort_to_indices, take_record_batch};
 use datafusion::arrow::datatypes::{
-    Decimal128Type, Int8Type, Int64Type, SchemaRef, TimestampNanosecondType,
+    Decimal128Type, Int8Type, Int32Type, Int64Type, SchemaRef, TimestampNanosecondType,
 };
 use datafusion::arrow::error::ArrowError;
 use datafusion::parquet::arrow::ArrowWriter;
@@ -186,7 +186,7 @@ pub(crate) fn merge_parts(parts: &RecordBatch) -> Result<RecordBatch, ArrowError
     columns.finish()
 }
 
-fn class_of(number: i8) -> DataTag {
+pub(crate) fn class_of(number: i8) -> DataTag {
     DataTag::ALL
         .into_iter()
         .find(|tag| *tag as i8 == number)
@@ -239,7 +239,22 @@ pub(crate) fn write_partition(
         bytes,
         min_ns: range.first().copied().unwrap_or_default(),
         max_ns: range.last().copied().unwrap_or_default(),
+        retention_days: retention_days(spans),
+        swept_s: 0,
     })
+}
+
+/// The different values of `retention_days`; there are few.
+fn retention_days(spans: &RecordBatch) -> Vec<u16> {
+    let column = spans
+        .column_by_name("retention_days")
+        .and_then(|column| column.as_primitive_opt::<Int32Type>());
+    let values: BTreeSet<u16> = column
+        .into_iter()
+        .flat_map(|days| days.values().iter())
+        .filter_map(|days| u16::try_from(*days).ok())
+        .collect();
+    values.into_iter().collect()
 }
 
 fn write_file(

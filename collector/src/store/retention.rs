@@ -1,0 +1,190 @@
+//! Which rows stay how long: pure decisions over the catalog, the clock and the policy.
+//!
+//! A trace stays while any of this holds, and none of its spans' data class has run out:
+//!
+//! - hot, warm, cold: its partition is younger than the tier's end and the trace's own randomness
+//!   is within the tier's share. The tiers are nested: the same randomness decides everywhere.
+//! - errors: it has an error and is younger than the policy's `errors`.
+//!
+//! Ledger rows stay for `aggregates`, whatever happens to spans.
+//!
+//! Ages are counted from a partition's youngest span, so nothing goes early; a partition holds
+//! at most one day, so nothing stays more than a day late. A partition is *due* when it has
+//! passed a boundary since it was last swept ([`Meta::swept_s`]). A sweep only ever removes rows
+//! and depends on nothing but rows, age and policy: doing it twice changes nothing.
+
+use std::time::Duration;
+
+use mesh_config::policy::TraceStorage;
+use w3c_traceparent_parser::otel::{Randomness, Threshold};
+
+use super::catalog::Meta;
+use super::parts::DAY_NS;
+
+const NS_PER_S: i64 = 1_000_000_000;
+
+/// What decides about one trace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TraceFacts {
+    /// The trace's own randomness.
+    pub(crate) randomness: Randomness,
+    /// True when any span is in the error class.
+    pub(crate) error: bool,
+    /// The smallest number of days that the classes of its spans allow.
+    pub(crate) retention_days: u16,
+}
+
+/// Why a trace stays.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Kept {
+    /// Certainly: the hot tier, or an error. Its spans stand for what they stood for before.
+    Certain,
+    /// As one of those within this threshold; its spans stand for more traces than before.
+    Sampled(Threshold),
+}
+
+/// The age of a partition's youngest row in seconds; 0 while it is in the future.
+pub(crate) fn age_s(meta: &Meta, now_ns: i64) -> u64 {
+    let youngest = if meta.rows > 0 {
+        meta.max_ns
+    } else {
+        (meta.day + 1) * DAY_NS
+    };
+    now_ns.saturating_sub(youngest).max(0).unsigned_abs() / NS_PER_S.unsigned_abs()
+}
+
+/// The ages at which something may leave a partition, ascending.
+pub(crate) fn boundaries(meta: &Meta, storage: &TraceStorage) -> Vec<u64> {
+    let mut ages: Vec<u64> = Vec::new();
+    if meta.rows > 0 {
+        let ends = [
+            storage.hot.duration,
+            storage.warm.duration,
+            storage.cold.duration,
+            storage.errors,
+        ];
+        ages.extend(ends.map(|end| end.as_secs()));
+        ages.extend(meta.retention_days.iter().map(|days| days_s(*days)));
+    }
+    if meta.ledger > 0 {
+        ages.push(storage.aggregates.as_secs());
+    }
+    ages.sort_unstable();
+    ages.dedup();
+    ages
+}
+
+fn days_s(days: u16) -> u64 {
+    Duration::from_secs(86_400).as_secs() * u64::from(days)
+}
+
+/// True when a boundary was passed since the last sweep.
+pub(crate) fn is_due(meta: &Meta, storage: &TraceStorage, now_ns: i64) -> bool {
+    let age = age_s(meta, now_ns);
+    boundaries(meta, storage)
+        .iter()
+        .any(|boundary| *boundary > meta.swept_s && *boundary <= age)
+}
+
+/// Whether a trace stays in a partition of this age.
+pub(crate) fn keep(trace: &TraceFacts, age_s: u64, storage: &TraceStorage) -> Option<Kept> {
+    if age_s >= days_s(trace.retention_days) {
+        return None;
+    }
+    if age_s < storage.hot.duration.as_secs() || (trace.error && age_s < storage.errors.as_secs()) {
+        return Some(Kept::Certain);
+    }
+    let tier = [&storage.warm, &storage.cold]
+        .into_iter()
+        .find(|tier| age_s < tier.duration.as_secs())?;
+    // `None`: a share so small that nothing is kept.
+    let threshold = Threshold::from_probability(tier.sampling.get())?;
+    threshold
+        .keeps(trace.randomness)
+        .then_some(Kept::Sampled(threshold))
+}
+
+/// Whether ledger rows stay in a partition of this age.
+pub(crate) fn keeps_ledger(age_s: u64, storage: &TraceStorage) -> bool {
+    age_s < storage.aggregates.as_secs()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: u64 = 3_600;
+    const DAY: u64 = 24 * HOUR;
+
+    fn facts(share: f64, error: bool, retention_days: u16) -> TraceFacts {
+        // Randomness just inside the given share.
+        let value = ((1.0 - share) * (1u64 << 56) as f64) as u64;
+        let randomness = Randomness::new(value.min((1 << 56) - 1)).unwrap();
+        TraceFacts {
+            randomness,
+            error,
+            retention_days,
+        }
+    }
+
+    #[test]
+    fn tiers_are_nested_and_errors_and_classes_have_their_own_ends() {
+        let storage = TraceStorage::default();
+        let stays = |facts, age| keep(&facts, age, &storage).is_some();
+        for (age, cold, warm, hot, error) in [
+            (HOUR, true, true, true, true),
+            (DAY - 1, true, true, true, true),
+            (DAY, true, true, false, true),
+            (7 * DAY - 1, true, true, false, true),
+            (7 * DAY, true, false, false, true),
+            (30 * DAY - 1, true, false, false, true),
+            (30 * DAY, false, false, false, false),
+        ] {
+            assert_eq!(
+                stays(facts(0.005, false, 365), age),
+                cold,
+                "cold share at {age}"
+            );
+            assert_eq!(
+                stays(facts(0.05, false, 365), age),
+                warm,
+                "warm share at {age}"
+            );
+            assert_eq!(stays(facts(0.5, false, 365), age), hot, "the rest at {age}");
+            assert_eq!(
+                stays(facts(0.5, true, 365), age),
+                error,
+                "an error at {age}"
+            );
+            assert_eq!(
+                stays(facts(0.005, true, 3), age),
+                age < 3 * DAY,
+                "a class cap at {age}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_partition_is_due_once_per_boundary() {
+        let storage = TraceStorage::default();
+        let now = 1_800_000_000 * NS_PER_S;
+        let at = |age: u64, swept_s: u64| {
+            let max_ns = now - i64::try_from(age).unwrap() * NS_PER_S;
+            Meta {
+                rows: 1,
+                max_ns,
+                swept_s,
+                retention_days: vec![30],
+                ..Meta::default()
+            }
+        };
+        assert!(!is_due(&at(DAY - 1, 0), &storage, now));
+        assert!(is_due(&at(DAY, 0), &storage, now));
+        assert!(!is_due(&at(2 * DAY, DAY), &storage, now));
+        assert!(is_due(&at(8 * DAY, 2 * DAY), &storage, now));
+        assert!(
+            is_due(&at(40 * DAY, 0), &storage, now),
+            "a collector that was off catches up"
+        );
+    }
+}

@@ -1,0 +1,249 @@
+//! Applying retention to the rows of a partition.
+//!
+//! All spans of a trace share one verdict. What is known of the trace comes from its parts in
+//! this partition and in those of neighbouring days, since a trace may cross midnight or a
+//! generation.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Float64Array, RecordBatch, StringViewArray,
+};
+use datafusion::arrow::compute::filter_record_batch;
+use datafusion::arrow::datatypes::{Float64Type, Int8Type, Int32Type};
+use datafusion::arrow::error::ArrowError;
+use mesh_config::policy::TraceStorage;
+use w3c_traceparent_parser::TraceId;
+use w3c_traceparent_parser::otel::{OtState, Randomness};
+use w3c_traceparent_parser::tracestate::TraceState;
+
+use super::compact::{Content, class_of, unhex};
+use super::ledger;
+use super::retention::{Kept, TraceFacts, keep, keeps_ledger};
+use crate::policy::Rules;
+
+/// What parts say about traces that are not plain (an error, or a class above the lowest).
+pub(crate) type Notable = HashMap<[u8; 16], (bool, u16)>;
+
+fn column<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef, ArrowError> {
+    batch
+        .column_by_name(name)
+        .ok_or_else(|| ArrowError::SchemaError(format!("no column `{name}`")))
+}
+
+/// Adds the notable traces of some parts.
+pub(crate) fn note(
+    parts: &RecordBatch,
+    rules: &Rules,
+    notable: &mut Notable,
+) -> Result<(), ArrowError> {
+    let ids = column(parts, "trace_id")?.as_string_view();
+    let errors = column(parts, "error")?.as_boolean();
+    let classes = column(parts, "class")?.as_primitive::<Int8Type>();
+    let lowest = rules.retention_days(class_of(0));
+    for row in 0..parts.num_rows() {
+        let days = rules.retention_days(class_of(classes.value(row)));
+        if !errors.value(row) && days >= lowest {
+            continue;
+        }
+        if let Some(id) = unhex(ids.value(row)) {
+            let (error, least) = notable.entry(id).or_insert((false, days));
+            *error |= errors.value(row);
+            *least = days.min(*least);
+        }
+    }
+    Ok(())
+}
+
+/// Verdicts by trace id.
+type Verdicts = HashMap<[u8; 16], Option<Kept>>;
+
+fn verdicts(
+    spans: &RecordBatch,
+    notable: &Notable,
+    age_s: u64,
+    storage: &TraceStorage,
+) -> Result<Verdicts, ArrowError> {
+    let ids = column(spans, "trace_id")?.as_string_view();
+    let states = column(spans, "trace_state")?.as_string_view();
+    let days = column(spans, "retention_days")?.as_primitive::<Int32Type>();
+    let mut facts: HashMap<[u8; 16], TraceFacts> = HashMap::new();
+    for row in 0..spans.num_rows() {
+        // A damaged id has no verdict and goes first.
+        let Some((id, trace)) =
+            unhex(ids.value(row)).and_then(|id| Some((id, TraceId::from_bytes(id)?)))
+        else {
+            continue;
+        };
+        let days = u16::try_from(days.value(row)).unwrap_or(u16::MAX);
+        let explicit = if states.is_valid(row) {
+            explicit_randomness(states.value(row))
+        } else {
+            None
+        };
+        let (error, least) = notable.get(&id).copied().unwrap_or((false, u16::MAX));
+        let known = facts.entry(id).or_insert_with(|| TraceFacts {
+            randomness: Randomness::from_trace_id(trace),
+            error,
+            retention_days: least,
+        });
+        known.retention_days = known.retention_days.min(days);
+        if let Some(randomness) = explicit {
+            known.randomness = randomness;
+        }
+    }
+    Ok(facts
+        .iter()
+        .map(|(id, facts)| (*id, keep(facts, age_s, storage)))
+        .collect())
+}
+
+fn explicit_randomness(trace_state: &str) -> Option<Randomness> {
+    let state = TraceState::parse(trace_state.as_bytes()).ok()?;
+    OtState::parse(state.get(b"ot")?).randomness()
+}
+
+/// Removes what has run out; `None` when nothing is left.
+pub(crate) fn sweep(
+    content: Content,
+    notable: &Notable,
+    age_s: u64,
+    storage: &TraceStorage,
+) -> Result<Option<Content>, ArrowError> {
+    let verdicts = verdicts(&content.spans, notable, age_s, storage)?;
+    let spans = raise_counts(&filtered(&content.spans, &verdicts)?, &verdicts)?;
+    let parts = filtered(&content.parts, &verdicts)?;
+    let ledger = if keeps_ledger(age_s, storage) {
+        content.ledger
+    } else {
+        RecordBatch::new_empty(ledger::schema())
+    };
+    let is_empty = spans.num_rows() == 0 && ledger.num_rows() == 0;
+    Ok((!is_empty).then_some(Content {
+        spans,
+        parts,
+        ledger,
+    }))
+}
+
+fn verdict(ids: &StringViewArray, row: usize, verdicts: &Verdicts) -> Option<Kept> {
+    verdicts.get(&unhex(ids.value(row))?).copied().flatten()
+}
+
+fn filtered(batch: &RecordBatch, verdicts: &Verdicts) -> Result<RecordBatch, ArrowError> {
+    let ids = column(batch, "trace_id")?.as_string_view();
+    let stays: BooleanArray = (0..batch.num_rows())
+        .map(|row| Some(verdict(ids, row, verdicts).is_some()))
+        .collect();
+    filter_record_batch(batch, &stays)
+}
+
+/// A sampled span stands for more traces than before. One that a rule kept (no count, but a
+/// reason) was never part of a sample and stays out of estimates.
+fn raise_counts(spans: &RecordBatch, verdicts: &Verdicts) -> Result<RecordBatch, ArrowError> {
+    let ids = column(spans, "trace_id")?.as_string_view();
+    let reasons = column(spans, "sampling_reason")?;
+    let counts = column(spans, "adjusted_count")?.as_primitive::<Float64Type>();
+    let raised: Float64Array = (0..spans.num_rows())
+        .map(|row| {
+            let count = counts.is_valid(row).then(|| counts.value(row));
+            match verdict(ids, row, verdicts) {
+                Some(Kept::Sampled(threshold)) if count.is_some() || reasons.is_null(row) => {
+                    Some(count.unwrap_or(1.0).max(threshold.adjusted_count()))
+                }
+                _ => count,
+            }
+        })
+        .collect();
+    let index = spans.schema().index_of("adjusted_count")?;
+    let mut columns = spans.columns().to_vec();
+    if let Some(slot) = columns.get_mut(index) {
+        *slot = Arc::new(raised);
+    }
+    RecordBatch::try_new(spans.schema(), columns)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::generation::Batches;
+    use crate::store::{Settings, Store};
+    use crate::testing::{decode, double, request, span, text};
+    use std::time::Instant;
+
+    const DAY: u64 = 86_400;
+
+    /// 2,000 traces of two spans; every tenth has an error.
+    fn content() -> Content {
+        let store = Store::new(Settings::default(), 0, Vec::new());
+        let mut random = fastrand::Rng::with_seed(5);
+        for trace in 0..2_000u64 {
+            let id = random.u128(1..);
+            let mut attributes = vec![double("cost_usd", 0.001)];
+            if trace % 10 == 0 {
+                attributes.push(text("http.status_code", "500"));
+            }
+            let spans = vec![
+                span(id, 2 * trace + 1, 0, 0, attributes),
+                span(
+                    id,
+                    2 * trace + 2,
+                    2 * trace + 1,
+                    0,
+                    vec![double("cost_usd", 0.001)],
+                ),
+            ];
+            store
+                .insert(&decode(&request("a", spans)), Instant::now())
+                .unwrap();
+        }
+        let snapshot = store.snapshot().unwrap();
+        let batches = Batches {
+            spans: snapshot.spans,
+            parts: snapshot.parts,
+            ledger: Vec::new(),
+        };
+        Content::of(&batches).unwrap()
+    }
+
+    fn swept(content: Content, age_s: u64) -> Option<Content> {
+        let rules = Rules::load(None).unwrap();
+        let mut notable = Notable::new();
+        note(&content.parts, &rules, &mut notable).unwrap();
+        sweep(content, &notable, age_s, rules.storage()).unwrap()
+    }
+
+    fn total(content: &Content) -> f64 {
+        let counts = content.spans.column_by_name("adjusted_count").unwrap();
+        let errors = content.spans.column_by_name("error").unwrap().as_boolean();
+        let counts = counts.as_primitive::<Float64Type>();
+        // Non-error spans only: those are the sampled ones (errors' siblings aside).
+        (0..counts.len())
+            .filter(|row| !errors.value(*row) && counts.is_valid(*row))
+            .map(|row| counts.value(row))
+            .sum()
+    }
+
+    #[test]
+    fn whole_traces_stay_by_their_randomness_and_estimates_stay_unbiased() {
+        assert_eq!(swept(content(), DAY - 1).unwrap().spans.num_rows(), 4_000);
+        let warm = swept(content(), DAY).unwrap();
+        // 200 error traces and about a tenth of the other 1,800, all with both spans.
+        let traces = warm.parts.num_rows();
+        assert!((330..=430).contains(&traces), "{traces}");
+        assert_eq!(warm.spans.num_rows(), 2 * traces);
+        let estimate = total(&warm);
+        assert!((3_600.0 - estimate).abs() < 600.0, "{estimate}");
+
+        let again = swept(Content { ..warm }, 2 * DAY).unwrap();
+        assert_eq!(
+            again.parts.num_rows(),
+            traces,
+            "a second sweep changes nothing"
+        );
+        let cold = swept(again, 8 * DAY).unwrap();
+        assert!((200..=250).contains(&cold.parts.num_rows()));
+        assert!(swept(cold, 30 * DAY).is_none());
+    }
+}
