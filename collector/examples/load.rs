@@ -44,7 +44,7 @@ fn span(index: u64) -> Span {
     Span {
         trace_id,
         span_id: b"SPANMARK".to_vec(),
-        parent_span_id: if index % TRACE == 0 {
+        parent_span_id: if index.is_multiple_of(TRACE) {
             Vec::new()
         } else {
             vec![7; 8]

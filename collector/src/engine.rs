@@ -86,7 +86,7 @@ pub(crate) enum AppendError {
 #[derive(Debug)]
 pub(crate) enum Rows {
     /// Spans.
-    Spans(SpanBatch),
+    Spans(Box<SpanBatch>),
     /// Deltas of the ledger.
     Ledger(LedgerBatch),
 }
@@ -99,7 +99,7 @@ struct Append {
 }
 
 enum Command {
-    Append(Append),
+    Append(Box<Append>),
     Compacted(u64),
     Tick,
 }
@@ -178,11 +178,11 @@ impl Engine {
         let sender = self.sender().ok_or(AppendError::Closed)?;
         let (reply, answer) = oneshot::channel();
         sender
-            .try_send(Command::Append(Append {
+            .try_send(Command::Append(Box::new(Append {
                 record,
                 rows,
                 reply,
-            }))
+            })))
             .map_err(|error| match error {
                 mpsc::error::TrySendError::Full(_) => AppendError::QueueFull,
                 mpsc::error::TrySendError::Closed(_) => AppendError::Closed,

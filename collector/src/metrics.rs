@@ -82,55 +82,59 @@ reasons! {
     Draining => "draining",
 }
 
-/// All counters.
-#[derive(Debug, Default)]
-pub(crate) struct Metrics {
-    /// Export requests over gRPC.
-    pub(crate) grpc_requests: Counter,
-    /// Export requests over HTTP.
-    pub(crate) http_requests: Counter,
-    /// Bytes of bodies as received.
-    pub(crate) body_bytes: Counter,
-    /// Spans stored.
-    pub(crate) spans: Counter,
-    /// Spans that were known already.
-    pub(crate) duplicates: Counter,
-    /// Ledger deltas counted.
-    pub(crate) ledger_deltas: Counter,
-    /// Ledger deltas received again.
-    pub(crate) ledger_duplicates: Counter,
-    /// Metric points that are not the ledger's.
-    pub(crate) points_refused: Counter,
-    spans_refused: [Counter; Refusal::ALL.len()],
-    requests_refused: [Counter; RequestRefusal::ALL.len()],
-    /// Records written to the log.
-    pub(crate) log_records: Counter,
-    /// Bytes written to the log.
-    pub(crate) log_bytes: Counter,
-    /// Write and sync of a group.
-    pub(crate) log_groups: Timer,
-    /// Damaged places found in the log at start.
-    pub(crate) log_damaged: Counter,
-    /// Bytes cut off torn tails at start.
-    pub(crate) log_torn_bytes: Counter,
-    /// Spans read back from the log at start.
-    pub(crate) recovered: Counter,
-    /// Compactions of a generation.
-    pub(crate) compactions: Timer,
-    /// Compactions that failed and are tried again.
-    pub(crate) compaction_failures: Counter,
-    /// Merges of partitions.
-    pub(crate) merges: Timer,
-    /// Applications of retention that changed something.
-    pub(crate) sweeps: Timer,
-    /// Bytes of partition files written.
-    pub(crate) partition_bytes: Counter,
-    /// SQL queries answered.
-    pub(crate) queries: Timer,
-    /// SQL queries refused or failed.
-    pub(crate) query_failures: Counter,
-    /// Connections refused at the limit.
-    pub(crate) connections_refused: Counter,
+/// Declares the plain counters and timers once: field, metric name, help text.
+macro_rules! metrics {
+    (
+        counters { $($counter:ident => $counter_name:literal, $counter_help:literal;)+ }
+        timers { $($timer:ident => $timer_name:literal, $timer_help:literal;)+ }
+    ) => {
+        /// All counters.
+        #[derive(Debug, Default)]
+        pub(crate) struct Metrics {
+            $(#[doc = $counter_help] pub(crate) $counter: Counter,)+
+            $(#[doc = $timer_help] pub(crate) $timer: Timer,)+
+            spans_refused: [Counter; Refusal::ALL.len()],
+            requests_refused: [Counter; RequestRefusal::ALL.len()],
+        }
+
+        impl Metrics {
+            fn plain(&self, page: &mut Page) {
+                $(
+                    page.family($counter_name, "counter", $counter_help);
+                    page.sample($counter_name, "", self.$counter.get());
+                )+
+                $(page.summary($timer_name, $timer_help, &self.$timer);)+
+            }
+        }
+    };
+}
+
+metrics! {
+    counters {
+        grpc_requests => "grpc_requests_total", "Export requests over gRPC.";
+        http_requests => "http_requests_total", "Export requests over HTTP.";
+        body_bytes => "body_bytes_total", "Bytes of request bodies as received.";
+        spans => "spans_stored_total", "Spans stored.";
+        duplicates => "spans_duplicate_total", "Spans received again.";
+        ledger_deltas => "ledger_deltas_total", "Ledger deltas counted.";
+        ledger_duplicates => "ledger_duplicate_total", "Ledger deltas received again.";
+        points_refused => "points_refused_total", "Metric points that are not stored.";
+        recovered => "spans_recovered_total", "Spans read back from the log at start.";
+        log_records => "log_records_total", "Records written to the log.";
+        log_bytes => "log_bytes_total", "Payload bytes written to the log.";
+        log_damaged => "log_damaged_total", "Damaged places found in the log at start.";
+        log_torn_bytes => "log_torn_bytes_total", "Bytes cut off torn tails at start.";
+        compaction_failures => "compaction_failures_total", "Failed compactions, tried again.";
+        partition_bytes => "partition_bytes_total", "Bytes of partitions written.";
+        query_failures => "query_failures_total", "Queries refused or failed.";
+    }
+    timers {
+        log_groups => "log_group_seconds", "Write and sync of a group of requests.";
+        compactions => "compaction_seconds", "Compaction of a generation.";
+        merges => "merge_seconds", "Merges of partitions.";
+        sweeps => "retention_seconds", "Retention that removed rows.";
+        queries => "query_seconds", "SQL queries.";
+    }
 }
 
 /// What is measured at the moment of asking.
@@ -169,21 +173,6 @@ impl Metrics {
     pub(crate) fn render(&self, gauges: &Gauges) -> String {
         let mut page = Page(String::with_capacity(8 * 1024));
         page.family(
-            "requests_total",
-            "counter",
-            "OTLP export requests by transport.",
-        );
-        page.sample(
-            "requests_total",
-            "transport=\"grpc\"",
-            self.grpc_requests.get(),
-        );
-        page.sample(
-            "requests_total",
-            "transport=\"http\"",
-            self.http_requests.get(),
-        );
-        page.family(
             "requests_refused_total",
             "counter",
             "Refused requests by reason.",
@@ -197,103 +186,7 @@ impl Metrics {
             let label = format!("reason=\"{}\"", reason.as_str());
             page.sample("spans_refused_total", &label, counter.get());
         }
-        for (name, help, counter) in [
-            (
-                "body_bytes_total",
-                "Bytes of request bodies as received.",
-                &self.body_bytes,
-            ),
-            ("spans_stored_total", "Spans stored.", &self.spans),
-            (
-                "spans_duplicate_total",
-                "Spans received again.",
-                &self.duplicates,
-            ),
-            (
-                "ledger_deltas_total",
-                "Ledger deltas counted.",
-                &self.ledger_deltas,
-            ),
-            (
-                "ledger_duplicate_total",
-                "Ledger deltas received again.",
-                &self.ledger_duplicates,
-            ),
-            (
-                "points_refused_total",
-                "Metric points that are not stored.",
-                &self.points_refused,
-            ),
-            (
-                "spans_recovered_total",
-                "Spans read back from the log at start.",
-                &self.recovered,
-            ),
-            (
-                "log_records_total",
-                "Records written to the log.",
-                &self.log_records,
-            ),
-            (
-                "log_bytes_total",
-                "Bytes written to the log.",
-                &self.log_bytes,
-            ),
-            (
-                "log_damaged_total",
-                "Damaged places found in the log.",
-                &self.log_damaged,
-            ),
-            (
-                "log_torn_bytes_total",
-                "Bytes cut off torn tails.",
-                &self.log_torn_bytes,
-            ),
-            (
-                "compaction_failures_total",
-                "Failed compactions.",
-                &self.compaction_failures,
-            ),
-            (
-                "partition_bytes_total",
-                "Bytes of partitions written.",
-                &self.partition_bytes,
-            ),
-            (
-                "query_failures_total",
-                "Queries refused or failed.",
-                &self.query_failures,
-            ),
-            (
-                "connections_refused_total",
-                "Connections over the limit.",
-                &self.connections_refused,
-            ),
-        ] {
-            page.family(name, "counter", help);
-            page.sample(name, "", counter.get());
-        }
-        for (name, help, timer) in [
-            (
-                "log_group_seconds",
-                "Write and sync of a group of requests.",
-                &self.log_groups,
-            ),
-            (
-                "compaction_seconds",
-                "Compaction of a generation.",
-                &self.compactions,
-            ),
-            ("merge_seconds", "Merges of partitions.", &self.merges),
-            (
-                "retention_seconds",
-                "Retention that removed rows.",
-                &self.sweeps,
-            ),
-            ("query_seconds", "SQL queries.", &self.queries),
-        ] {
-            page.summary(name, help, timer);
-        }
+        self.plain(&mut page);
         page.gauges(gauges);
         page.0
     }

@@ -69,41 +69,40 @@ async fn rows(app: &App, query: &str) -> Result<Rows, QueryError> {
     Rows::of(&answer).map_err(|error| QueryError::Failed(error.to_string()))
 }
 
+const SERVICES: &str = "SELECT service_name, SUM(cost_usd) AS cost, COUNT(*) AS spans, \
+     SUM(CASE WHEN error THEN 1 ELSE 0 END) AS errors, AVG(duration_ms) AS mean_ms \
+     FROM spans WHERE timestamp > NOW() - INTERVAL '1 day' \
+     GROUP BY service_name ORDER BY cost DESC NULLS LAST LIMIT 50";
+const CLASSES: &str = "SELECT data_tag, COUNT(*) AS spans, SUM(cost_usd) AS cost FROM spans \
+     WHERE timestamp > NOW() - INTERVAL '1 day' GROUP BY data_tag ORDER BY data_tag";
+const EXACT: &str = "SELECT service_name, SUM(cost_usd) AS cost, SUM(requests) AS requests \
+     FROM cost_by_service WHERE minute > NOW() - INTERVAL '1 day' \
+     GROUP BY service_name ORDER BY cost DESC LIMIT 50";
+
 async fn overview(app: &App) -> Result<Html, QueryError> {
     let columns = "trace_id, root_service, root_operation, recorded_cost, span_count, \
                    duration_ms, error, data_tag, last_seen";
-    let newest = rows(
-        app,
-        &format!("SELECT {columns} FROM trace_metadata ORDER BY last_seen DESC LIMIT {LISTED}"),
-    )
-    .await?;
-    let top = rows(
-        app,
-        &format!(
-            "SELECT {columns} FROM trace_metadata WHERE last_seen > NOW() - INTERVAL '1 hour' \
-             ORDER BY recorded_cost DESC LIMIT 10"
-        ),
-    )
-    .await?;
-    let services = rows(
-        app,
-        "SELECT service_name, SUM(cost_usd) AS cost, COUNT(*) AS spans, \
-         SUM(CASE WHEN error THEN 1 ELSE 0 END) AS errors, AVG(duration_ms) AS mean_ms \
-         FROM spans WHERE timestamp > NOW() - INTERVAL '1 day' \
-         GROUP BY service_name ORDER BY cost DESC NULLS LAST LIMIT 50",
-    )
-    .await?;
-    let classes = rows(
-        app,
-        "SELECT data_tag, COUNT(*) AS spans, SUM(cost_usd) AS cost FROM spans \
-         WHERE timestamp > NOW() - INTERVAL '1 day' GROUP BY data_tag ORDER BY data_tag",
-    )
-    .await?;
+    let newest =
+        format!("SELECT {columns} FROM trace_metadata ORDER BY last_seen DESC LIMIT {LISTED}");
+    let top = format!(
+        "SELECT {columns} FROM trace_metadata WHERE last_seen > NOW() - INTERVAL '1 hour' \
+         ORDER BY recorded_cost DESC LIMIT 10"
+    );
+    let (newest, top, services, classes, exact) = futures::try_join!(
+        rows(app, &newest),
+        rows(app, &top),
+        rows(app, SERVICES),
+        rows(app, CLASSES),
+        rows(app, EXACT),
+    )?;
     let mut body = Html::default();
     body.raw(
-        "<p class=\"note\">Sums over the spans received, which are a sample unless every \
-              trace is kept.</p>",
+        "<p class=\"note\">The ledger counts every request. Sums over spans are over those \
+              received, which are a sample unless every trace is kept.</p>",
     );
+    if !exact.is_empty() {
+        exact_table(&mut body, &exact);
+    }
     services_table(&mut body, &services);
     classes_table(&mut body, &classes);
     traces_table(&mut body, "Most expensive traces of the last hour", &top);
@@ -111,8 +110,22 @@ async fn overview(app: &App) -> Result<Html, QueryError> {
     Ok(body)
 }
 
+fn exact_table(body: &mut Html, services: &Rows) {
+    body.raw("<section><h2>Exact cost by service, last day (ledger)</h2>");
+    body.table_head(&["Service", "Cost (USD)", "Requests"]);
+    for row in services.iter() {
+        body.raw("<tr><th scope=\"row\">");
+        body.text(row.get("service_name"));
+        body.raw("</th>");
+        body.number(&rows::money(row.get("cost")));
+        body.number(row.get("requests"));
+        body.raw("</tr>");
+    }
+    body.table_end(false);
+}
+
 fn services_table(body: &mut Html, services: &Rows) {
-    body.raw("<section><h2>Cost by service, last day</h2>");
+    body.raw("<section><h2>Cost by service, last day (spans)</h2>");
     body.table_head(&["Service", "Cost (USD)", "Spans", "Errors", "Mean ms"]);
     for row in services.iter() {
         body.raw("<tr><th scope=\"row\">");
@@ -128,7 +141,7 @@ fn services_table(body: &mut Html, services: &Rows) {
 }
 
 fn classes_table(body: &mut Html, classes: &Rows) {
-    body.raw("<section><h2>Data classes, last day</h2>");
+    body.raw("<section><h2>Data classes, last day (spans)</h2>");
     body.table_head(&["Class", "Cost (USD)", "Spans"]);
     for row in classes.iter() {
         body.raw("<tr><th scope=\"row\">");

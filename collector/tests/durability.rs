@@ -1,5 +1,12 @@
 //! The real binary: `kill -9` under load, restarts, draining.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests are tests"
+)]
+
 mod common;
 
 use std::collections::BTreeMap;

@@ -1,5 +1,12 @@
 //! The real binary: transports, encodings, refusals.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests are tests"
+)]
+
 mod common;
 
 use std::io::Write as _;

@@ -58,7 +58,7 @@ impl Committer {
         match command {
             Command::Append(append) => {
                 let bytes = append.record.payload.len();
-                group.push(append);
+                group.push(*append);
                 bytes
             }
             Command::Compacted(segment) => {

@@ -292,6 +292,7 @@ fn damaged_requests_never_panic_and_what_both_accept_has_the_same_spans() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn a_bad_span_is_refused_alone_and_with_its_reason() {
     let good = span(&mut fastrand::Rng::with_seed(1));
     let change = |change: &dyn Fn(&mut Span)| {
@@ -389,6 +390,7 @@ fn a_bad_span_is_refused_alone_and_with_its_reason() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn cost_comes_from_the_application_else_from_the_table() {
     let attribute = |key: &str, value: Proto| KeyValue {
         key: key.into(),

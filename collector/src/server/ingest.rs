@@ -229,7 +229,7 @@ fn spans(app: &App, raw: &[u8], received_ns: u64) -> Result<Decoded, IngestError
         rejected: batch.refused.total(),
         message: batch.refused.message(),
     };
-    let rows = (!batch.spans.is_empty()).then_some(Rows::Spans(batch));
+    let rows = (!batch.spans.is_empty()).then(|| Rows::Spans(Box::new(batch)));
     Ok((Kind::Traces, rows, accepted))
 }
 

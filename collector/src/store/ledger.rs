@@ -54,7 +54,10 @@ pub(crate) fn schema() -> SchemaRef {
 
 /// What one generation holds of the ledger, merged by minute.
 #[derive(Debug, Default)]
-pub(crate) struct Minutes(BTreeMap<(i64, Arc<str>, Arc<str>, Key), (u64, Sums)>);
+pub(crate) struct Minutes(BTreeMap<Slot, (u64, Sums)>);
+
+/// Minute, service, instance, key.
+type Slot = (i64, Arc<str>, Arc<str>, Key);
 
 impl Minutes {
     /// Adds a delta; the caller has checked that it is new. Returns the rows it opened.
