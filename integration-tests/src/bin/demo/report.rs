@@ -49,7 +49,9 @@ pub(crate) fn welcome(say: Say, mesh: &DemoMesh) -> Result<()> {
     say.line(&format!(
         "\npage       http://{page}/\n\
          ingress    http://{ingress}/   (/checkout, /recommend, /users/1/profile, /robot/move)\n\
-         try        curl -i -H 'traceparent: 00-{trace}-{span}-01' http://{ingress}/users/1/profile\n\
+         try        curl -i -H 'traceparent: 00-{trace}-{span}-01' -H 'tracestate: cost_usd=0.001' \
+         -H 'x-tracemeter-debug: 1' http://{ingress}/users/1/profile\n\
+         \x20          (`x-tracemeter-explain` says what the ingress parsed, decided and why)\n\
          then       curl http://{page}/api/traces/{trace}\n\
          or         curl http://{page}/api/sql --data \
          \"SELECT service_name, operation, cost_usd, data_tag FROM spans WHERE trace_id = '{trace}'\"\n\
