@@ -138,7 +138,8 @@ fn what_cannot_be_taken_is_refused_with_the_right_status() {
     let collector = Collector::start(dir.path(), &[]);
     let good = encoded("a", vec![span(1, 1)]);
     let zeros = vec![0u8; 80 << 20];
-    let cases: Vec<(u16, Vec<(&str, &str)>, Vec<u8>)> = vec![
+    type Case<'a> = (u16, Vec<(&'a str, &'a str)>, Vec<u8>);
+    let cases: Vec<Case<'_>> = vec![
         (415, vec![("content-type", "text/plain")], good.clone()),
         (415, vec![], good.clone()),
         (

@@ -130,6 +130,9 @@ impl Committer {
     }
 
     fn seal(&mut self) {
+        // The log may have skipped a number (a segment that could not be created); the
+        // generation belongs to the segment that its rows really are in.
+        self.store.begin(self.log.current());
         self.log.rotate();
         match self.store.seal(self.log.current()) {
             // The compactor ends only after this thread has dropped its sender.
