@@ -8,6 +8,7 @@ DIST=${TRACEMETER_DIST:-$ROOT/dist}
 ENVOY_VERSION=1.40.0
 ENVOY_VENV=$CACHE/envoy-venv
 ENVOY=$ENVOY_VENV/bin/envoy
+OPENTELEMETRY_PROTO_VERSION=1.38.0
 
 # `rustup` or `debian`: which toolchain compiles the filter (found out once by setup.sh).
 WASM_TOOLCHAIN_FILE=$CACHE/wasm-toolchain

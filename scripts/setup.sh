@@ -82,7 +82,20 @@ get_node() {
   apt_install nodejs || fail "node is missing: install Node 18 or newer"
 }
 
+# A decoder written by others: tests read our batches with it.
+get_decoder() {
+  local stamp=$CACHE/py-venv/.opentelemetry-proto-$OPENTELEMETRY_PROTO_VERSION
+  [ -f "$stamp" ] && return 0
+  say "getting opentelemetry-proto $OPENTELEMETRY_PROTO_VERSION for Python"
+  [ -x "$CACHE/py-venv/bin/python" ] || python3 -m venv "$CACHE/py-venv"
+  "$CACHE/py-venv/bin/pip" install --quiet --disable-pip-version-check \
+    "opentelemetry-proto==$OPENTELEMETRY_PROTO_VERSION" ||
+    fail "pip could not install opentelemetry-proto==$OPENTELEMETRY_PROTO_VERSION: is a package index reachable?"
+  touch "$stamp"
+}
+
 need_tools
 get_node
 choose_wasm_toolchain
 get_envoy
+get_decoder

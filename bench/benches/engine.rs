@@ -98,7 +98,7 @@ impl Variant {
                 protocol: None,
             };
             if let Some(state) = engine.request(&input, entropy) {
-                black_box(engine.edits(&state));
+                let _ = black_box(engine.edits(&state));
                 let end = StreamEnd {
                     now_unix_nanos: now + 3_000_000,
                     http_status: Some(200),

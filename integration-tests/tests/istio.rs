@@ -1,5 +1,13 @@
 //! The sample manifests of istio/ are what `mesh-config render istio` prints, byte for byte, and
-//! the configuration inside them is one that a real Envoy's filter takes.
+//! the configuration inside them keeps the rules of a filter that must not take a mesh down.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "test code"
+)]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
