@@ -16,7 +16,7 @@ use mesh_config::policy::TracestateForm;
 use w3c_traceparent_parser::baggage::{self, Baggage, percent_decode};
 use w3c_traceparent_parser::otel::{OtState, Randomness, Threshold};
 use w3c_traceparent_parser::tracestate::{Member, TraceState};
-use w3c_traceparent_parser::{TraceId, TraceParent};
+use w3c_traceparent_parser::{TraceId, TraceParent, TraceParentErrorReason};
 
 use crate::counters::{Counter, Counters};
 use crate::headers::RequestHeaders;
@@ -38,7 +38,7 @@ pub enum ParentContext {
     /// A valid one.
     Valid(TraceParent),
     /// One that has to be ignored; the label says why.
-    Invalid(&'static str),
+    Invalid(TraceParentErrorReason),
 }
 
 impl ParentContext {
@@ -114,25 +114,25 @@ impl<'a> Incoming<'a> {
             (None, _) => ParentContext::Absent,
             (Some(value), 1) => match TraceParent::parse(value) {
                 Ok(parent) => ParentContext::Valid(parent),
-                Err(error) => ParentContext::Invalid(error.reason().as_str()),
+                Err(error) => ParentContext::Invalid(error.reason()),
             },
-            (Some(_), _) => ParentContext::Invalid("repeated"),
+            (Some(_), _) => ParentContext::Invalid(TraceParentErrorReason::Repeated),
         };
-        if matches!(parent, ParentContext::Invalid(_)) {
-            counters.bump(Counter::InvalidTraceparent);
+        if let ParentContext::Invalid(reason) = parent {
+            counters.invalid_traceparent(reason);
         }
         let (state, state_invalid) = match parent {
             ParentContext::Valid(_) if headers.tracestate_lines > 0 => {
                 match TraceState::parse_lines(headers.all("tracestate")) {
                     Ok(state) => (state, false),
-                    Err(_) => (TraceState::empty(), true),
+                    Err(error) => {
+                        counters.invalid_tracestate(error.reason());
+                        (TraceState::empty(), true)
+                    }
                 }
             }
             _ => (TraceState::empty(), false),
         };
-        if state_invalid {
-            counters.bump(Counter::InvalidTracestate);
-        }
         let baggage = match headers.baggage_lines {
             0 => Baggage::empty(),
             _ => Baggage::parse_lines(headers.all("baggage")),

@@ -5,6 +5,8 @@
 //! Per-reason counters come from the one reason enum of `mesh-config`.
 
 use mesh_config::sampling::Reason;
+use w3c_traceparent_parser::TraceParentErrorReason;
+use w3c_traceparent_parser::tracestate::TraceStateErrorReason;
 
 /// Prefix of every metric name; Envoy shows them as `wasmcustom.tracemeter_*`.
 pub const PREFIX: &str = "tracemeter_";
@@ -117,6 +119,8 @@ counters! {
 pub struct Counters {
     own: [u64; Counter::ALL.len()],
     reasons: [u64; Reason::ALL.len()],
+    traceparents: [u64; TraceParentErrorReason::ALL.len()],
+    tracestates: [u64; TraceStateErrorReason::ALL.len()],
 }
 
 impl Default for Counters {
@@ -124,24 +128,41 @@ impl Default for Counters {
         Self {
             own: [0; Counter::ALL.len()],
             reasons: [0; Reason::ALL.len()],
+            traceparents: [0; TraceParentErrorReason::ALL.len()],
+            tracestates: [0; TraceStateErrorReason::ALL.len()],
         }
     }
 }
 
-/// A metric that a [`Counters`] drain reports: one of the fixed ones, or a decision's reason.
+/// A metric that a [`Counters`] drain reports: one of the fixed ones, a decision's reason, or the
+/// reason why an incoming header was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Metric {
     /// A counter of the list above.
     Counter(Counter),
     /// Decisions by reason.
     Reason(Reason),
+    /// Refused traceparent headers by reason.
+    InvalidTraceparent(TraceParentErrorReason),
+    /// Refused tracestate lists by reason.
+    InvalidTracestate(TraceStateErrorReason),
 }
 
 impl Metric {
     /// Every metric of the filter, in a fixed order.
     pub fn all() -> impl Iterator<Item = Self> {
         let counters = Counter::ALL.iter().map(|counter| Self::Counter(*counter));
-        counters.chain(Reason::ALL.iter().map(|reason| Self::Reason(*reason)))
+        let reasons = Reason::ALL.iter().map(|reason| Self::Reason(*reason));
+        let traceparents = TraceParentErrorReason::ALL
+            .into_iter()
+            .map(Self::InvalidTraceparent);
+        let tracestates = TraceStateErrorReason::ALL
+            .into_iter()
+            .map(Self::InvalidTracestate);
+        counters
+            .chain(reasons)
+            .chain(traceparents)
+            .chain(tracestates)
     }
 
     /// The full metric name.
@@ -150,6 +171,12 @@ impl Metric {
         match self {
             Self::Counter(counter) => format!("{PREFIX}{}", counter.name()),
             Self::Reason(reason) => format!("{PREFIX}reason_{}_total", reason.as_str()),
+            Self::InvalidTraceparent(reason) => {
+                format!("{PREFIX}invalid_traceparent_{}_total", reason.as_str())
+            }
+            Self::InvalidTracestate(reason) => {
+                format!("{PREFIX}invalid_tracestate_{}_total", reason.as_str())
+            }
         }
     }
 }
@@ -174,11 +201,46 @@ impl Counters {
         }
     }
 
+    /// Counts a refused traceparent by its reason.
+    pub fn invalid_traceparent(&mut self, reason: TraceParentErrorReason) {
+        self.bump(Counter::InvalidTraceparent);
+        let known = TraceParentErrorReason::ALL.iter();
+        for (slot, _) in self
+            .traceparents
+            .iter_mut()
+            .zip(known)
+            .filter(|(_, known)| **known == reason)
+        {
+            *slot = slot.saturating_add(1);
+        }
+    }
+
+    /// Counts a refused tracestate by its reason.
+    pub fn invalid_tracestate(&mut self, reason: TraceStateErrorReason) {
+        self.bump(Counter::InvalidTracestate);
+        let known = TraceStateErrorReason::ALL.iter();
+        for (slot, _) in self
+            .tracestates
+            .iter_mut()
+            .zip(known)
+            .filter(|(_, known)| **known == reason)
+        {
+            *slot = slot.saturating_add(1);
+        }
+    }
+
+    fn values(&self) -> impl Iterator<Item = &u64> {
+        let decisions = self.own.iter().chain(&self.reasons);
+        decisions.chain(&self.traceparents).chain(&self.tracestates)
+    }
+
     /// Takes over the counts of another one, which is left empty.
     pub fn absorb(&mut self, other: &mut Self) {
-        let mine = self.own.iter_mut().chain(self.reasons.iter_mut());
-        let theirs = other.own.iter().chain(other.reasons.iter());
-        for (mine, theirs) in mine.zip(theirs) {
+        let mine = self.own.iter_mut().chain(&mut self.reasons);
+        let mine = mine
+            .chain(&mut self.traceparents)
+            .chain(&mut self.tracestates);
+        for (mine, theirs) in mine.zip(other.values()) {
             *mine = mine.saturating_add(*theirs);
         }
         *other = Self::default();
@@ -187,8 +249,7 @@ impl Counters {
     /// Reports every metric that changed since the last call, in the order of [`Metric::all`]
     /// (the position is given too), and starts again from zero.
     pub fn drain(&mut self, mut report: impl FnMut(usize, Metric, u64)) {
-        let values = self.own.iter().chain(self.reasons.iter());
-        for (index, (metric, value)) in Metric::all().zip(values).enumerate() {
+        for (index, (metric, value)) in Metric::all().zip(self.values()).enumerate() {
             if *value > 0 {
                 report(index, metric, *value);
             }

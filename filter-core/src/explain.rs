@@ -19,7 +19,7 @@ pub(crate) fn line(
 ) -> String {
     let context = match incoming.parent {
         ParentContext::Absent => "absent".to_owned(),
-        ParentContext::Invalid(reason) => format!("invalid({reason})"),
+        ParentContext::Invalid(reason) => format!("invalid({})", reason.as_str()),
         ParentContext::Valid(_) => "valid".to_owned(),
     };
     let tracestate = if incoming.state_invalid {

@@ -5,7 +5,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use filter_core::counters::{Counter, PREFIX};
+use filter_core::counters::{Counter, Metric, PREFIX};
 use mesh_config::sampling::Reason;
 
 fn one_line(text: &str) -> String {
@@ -43,6 +43,15 @@ fn page() -> String {
             reason.as_str()
         )
         .unwrap();
+    }
+    page.push_str("\n## Refused headers by reason\n\nEach is part of the total of its header.\n\n");
+    for metric in Metric::all() {
+        if matches!(
+            metric,
+            Metric::InvalidTraceparent(_) | Metric::InvalidTracestate(_)
+        ) {
+            writeln!(page, "- `{}`", metric.name()).unwrap();
+        }
     }
     page
 }

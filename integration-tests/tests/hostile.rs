@@ -297,6 +297,21 @@ async fn a_hundred_thousand_hostile_header_sets_change_no_answer() {
         baggage: count("invalid_baggage_total"),
     };
     assert_eq!(counted, expected);
+    for header in ["invalid_traceparent", "invalid_tracestate"] {
+        let prefix = stat(header) + "_";
+        let total = stat(header) + "_total";
+        let reasons = stats
+            .keys()
+            .filter(|name| name.starts_with(&prefix) && **name != total);
+        let (kinds, sum) = reasons.fold((0, 0), |(kinds, sum), name| {
+            (kinds + usize::from(stats[name] > 0), sum + stats[name])
+        });
+        assert_eq!(sum, count(&format!("{header}_total")), "{header}");
+        assert!(
+            kinds >= 4,
+            "{header} was refused for {kinds} kinds of reasons"
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
