@@ -36,7 +36,7 @@ demo: build ## a small mesh with real traffic; DURATION=30 ends by itself, Ctrl-
 
 test: setup lint test-data test-pure build test-wasm test-collector test-end-to-end ## everything that must hold
 
-test-pure: ## pure crates: tables, properties, fuzz corpora, doc tests
+test-pure: setup ## pure crates: tables, properties, fuzz corpora, doc tests
 	cargo test --locked $(PURE)
 
 test-data: ## committed test data is what its generators make
@@ -46,13 +46,13 @@ test-data: ## committed test data is what its generators make
 test-wasm: setup ## the parser's tests inside real WebAssembly (Node)
 	w3c-traceparent-parser/wasm-tests.sh
 
-test-collector: ## collector: log, storage, SQL, crash tests
+test-collector: setup ## collector: log, storage, SQL, crash tests
 	cargo test --locked --release -p collector
 
 test-end-to-end: build ## filter, collector and real Envoy together
 	cargo test --locked --release -p integration-tests
 
-lint: ## rustfmt, clippy, shell syntax, documentation warnings
+lint: setup ## rustfmt, clippy, shell syntax, documentation warnings
 	cargo fmt --all -- --check
 	for script in scripts/*.sh w3c-traceparent-parser/*.sh .ci/run; do bash -n "$$script" || exit 1; done
 	cargo clippy --locked $(PURE) --all-targets -- -D warnings
@@ -62,7 +62,7 @@ lint: ## rustfmt, clippy, shell syntax, documentation warnings
 fmt: ## format the code
 	cargo fmt --all
 
-docs: ## write the generated reference pages and samples
+docs: setup ## write the generated reference pages and samples
 	scripts/docs.sh
 
 bench: build ## benchmarks: ratios against named baselines in one run

@@ -94,7 +94,20 @@ get_decoder() {
   touch "$stamp"
 }
 
+# Clones share the cache of compiled dependencies, and cargo tells two clones' own packages apart by
+# time stamps only: what another clone has built last must not pass for this one's.
+claim_build_cache() {
+  local owner=$CACHE/build-owner member
+  [ "$(cat "$owner" 2>/dev/null)" = "$ROOT" ] && return 0
+  for member in "$ROOT"/*/Cargo.toml; do
+    member=$(basename "$(dirname "$member")")
+    find "$CACHE" -type d -path "*/.fingerprint/$member-*" -prune -exec rm -rf {} +
+  done
+  printf '%s\n' "$ROOT" >"$owner"
+}
+
 need_tools
+claim_build_cache
 get_node
 choose_wasm_toolchain
 get_envoy
