@@ -5,9 +5,6 @@ set -euo pipefail
 cd "$ROOT"
 mkdir -p "$DIST"
 
-[ -d "$CARGO_BUILD_BUILD_DIR/release/deps" ] ||
-  say "first build: DataFusion and the other dependencies take about 20 minutes on 2 cores, once per machine"
-
 build_native() {
   cargo build --locked --release -p collector -p mesh-config --target-dir "$ROOT/target"
   for name in collector mesh-config; do

@@ -112,3 +112,5 @@ get_node
 choose_wasm_toolchain
 get_envoy
 get_decoder
+compgen -G "$CARGO_BUILD_BUILD_DIR/release/deps/libdatafusion-*.rlib" >/dev/null ||
+  say "first build on this machine: the SQL engine and the other dependencies take about 20 minutes on 2 cores, once"
