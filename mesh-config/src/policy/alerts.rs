@@ -22,7 +22,8 @@ choice! {
 }
 
 section! {
-    /// A condition on stored traces that somebody wants to hear about.
+    /// A condition on stored traces that somebody wants to hear about. Not in effect yet: alerts
+    /// are read and checked.
     Alert {
         /// Name.
         name: String = String::new(), @required;

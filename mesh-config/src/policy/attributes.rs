@@ -88,7 +88,8 @@ section! {
         baggage: String = String::new();
         /// Different tenants at most; further ones count as `other`.
         max_values: u32 = 100, in 1..=10000;
-        /// Whether the name is replaced by a keyed hash before it leaves the proxy.
+        /// Whether the name is replaced by a keyed hash before it leaves the proxy. Not in effect
+        /// yet.
         hash: bool = false;
     }
 }

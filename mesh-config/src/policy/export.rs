@@ -19,7 +19,8 @@ section! {
         path: String = "/v1/traces".to_owned();
         /// Path for counts.
         metrics_path: String = "/v1/metrics".to_owned();
-        /// Path of the adaptive rate table, asked for when `sampling.adaptive` is on.
+        /// Path of the adaptive rate table, asked for when `sampling.adaptive` is on. Not in effect
+        /// yet.
         rates_path: String = "/v1/rates".to_owned();
         /// How long a batch may take.
         timeout: Duration = Duration::from_secs(5);
@@ -31,7 +32,8 @@ section! {
         queue_bytes: ByteSize = ByteSize::mib(4);
         /// Batches under way at once, per worker of the proxy.
         max_in_flight: u32 = 4, in 1..=64;
-        /// Whether batches are compressed when that makes them smaller.
+        /// Whether batches are compressed when that makes them smaller. Not in effect yet: batches
+        /// are sent as they are.
         gzip: bool = true;
         /// How often counts are sent.
         ledger_interval: Duration = Duration::from_secs(5);

@@ -122,7 +122,8 @@ section! {
 section! {
     /// Rates that follow the traffic, so that the mesh as a whole keeps a steady number of traces.
     /// They take the place of the base rate; rules, critical flows, services at rate 1 and
-    /// environments above the default rate are exempt.
+    /// environments above the default rate are exempt. Not in effect yet: the filter keeps the
+    /// static rates.
     Adaptive {
         /// Whether rates follow the traffic; off means the static rates, bit for bit.
         enabled: bool = false;

@@ -7,7 +7,8 @@ use crate::section::section;
 use crate::units::Probability;
 
 choice! {
-    /// Where a tier is stored.
+    /// Where a tier is stored. Every tier is in the collector's data folder so far, whatever is
+    /// named here.
     Backend {
         /// in the collector's own data folder
         Embedded = "embedded",
