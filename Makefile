@@ -12,8 +12,8 @@ export DURATION
 
 PURE := -p w3c-traceparent-parser -p mesh-config -p filter-core -p filter
 
-.PHONY: help setup build build-filter build-native demo test test-pure test-wasm test-collector \
-	test-data test-end-to-end lint fmt docs bench clean
+.PHONY: help setup build build-filter build-native image demo test test-pure test-wasm test-collector \
+	test-data test-packaging test-end-to-end lint fmt docs bench clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -30,11 +30,14 @@ build-filter: setup ## only dist/tracemeter.wasm
 build-native: setup ## only dist/collector and dist/mesh-config
 	@scripts/build.sh native
 
+image: build ## dist/images: OCI layouts of filter and collector, digests, bills of materials
+	@cargo run --locked --quiet --release -p packaging -- "$(TRACEMETER_DIST)"
+
 demo: build ## a small mesh with real traffic; DURATION=30 ends by itself, Ctrl-C ends it cleanly
 	@cargo build --locked --release -p integration-tests --bin demo
 	@exec target/release/demo
 
-test: setup lint test-data test-pure build test-wasm test-collector test-end-to-end ## everything that must hold
+test: setup lint test-data test-pure build test-wasm test-collector test-packaging test-end-to-end ## everything that must hold
 
 test-pure: setup ## pure crates: tables, properties, fuzz corpora, doc tests
 	cargo test --locked $(PURE)
@@ -49,14 +52,17 @@ test-wasm: setup ## the parser's tests inside real WebAssembly (Node)
 test-collector: setup ## collector: log, storage, SQL, crash tests
 	cargo test --locked --release -p collector
 
-test-end-to-end: build ## filter, collector and real Envoy together
+test-packaging: setup ## images: reproducible, readable by others
+	cargo test --locked --release -p packaging
+
+test-end-to-end: image ## filter, collector and real Envoy together
 	cargo test --locked --release -p integration-tests
 
 lint: setup ## rustfmt, clippy, shell syntax, documentation warnings
 	cargo fmt --all -- --check
 	for script in scripts/*.sh w3c-traceparent-parser/*.sh .ci/run; do bash -n "$$script" || exit 1; done
 	cargo clippy --locked $(PURE) --all-targets -- -D warnings
-	cargo clippy --locked --release -p collector -p integration-tests -p bench --all-targets -- -D warnings
+	cargo clippy --locked --release -p collector -p packaging -p integration-tests -p bench --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet $(PURE)
 
 fmt: ## format the code

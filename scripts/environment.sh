@@ -9,6 +9,9 @@ ENVOY_VERSION=1.40.0
 ENVOY_VENV=$CACHE/envoy-venv
 ENVOY=$ENVOY_VENV/bin/envoy
 OPENTELEMETRY_PROTO_VERSION=1.38.0
+CYCLONEDX_VERSION=11.12.0
+# Programs of Debian packages that were unpacked, not installed.
+DEBIAN_TOOLS=$CACHE/tools/debian
 
 # `rustup` or `debian`: which toolchain compiles the filter (found out once by setup.sh).
 WASM_TOOLCHAIN_FILE=$CACHE/wasm-toolchain

@@ -94,6 +94,36 @@ get_decoder() {
   touch "$stamp"
 }
 
+# Checks bills of materials against the schema of CycloneDX.
+get_bill_validator() {
+  local stamp=$CACHE/py-venv/.cyclonedx-python-lib-$CYCLONEDX_VERSION
+  [ -f "$stamp" ] && return 0
+  say "getting cyclonedx-python-lib $CYCLONEDX_VERSION for Python"
+  "$CACHE/py-venv/bin/pip" install --quiet --disable-pip-version-check \
+    "cyclonedx-python-lib[json-validation]==$CYCLONEDX_VERSION" ||
+    fail "pip could not install cyclonedx-python-lib==$CYCLONEDX_VERSION: is a package index reachable?"
+  touch "$stamp"
+}
+
+# Prometheus and a registry, which tests start: unpacked, not installed, so that no daemon begins to
+# run on this machine. Debian keeps one version per release; what was unpacked stays.
+get_servers() {
+  local package
+  for package in prometheus docker-registry; do
+    [ -x "$DEBIAN_TOOLS/usr/bin/$package" ] && continue
+    say "getting Debian's $package"
+    mkdir -p "$DEBIAN_TOOLS"
+    (
+      cd "$DEBIAN_TOOLS"
+      apt-get download "$package" >"$CACHE/apt.log" 2>&1 ||
+        { as_root apt-get update && apt-get download "$package"; } >>"$CACHE/apt.log" 2>&1
+      dpkg-deb -x "$package"_*.deb . && rm -f "$package"_*.deb
+    ) || fail "cannot get Debian's $package (log: $CACHE/apt.log)"
+  done
+  command -v skopeo >/dev/null || apt_install skopeo ||
+    fail "skopeo is missing: install it (it verifies images; log: $CACHE/apt.log)"
+}
+
 # Clones share the cache of compiled dependencies, and cargo tells two clones' own packages apart by
 # time stamps only: what another clone has built last must not pass for this one's.
 claim_build_cache() {
@@ -112,5 +142,7 @@ get_node
 choose_wasm_toolchain
 get_envoy
 get_decoder
+get_bill_validator
+get_servers
 compgen -G "$CARGO_BUILD_BUILD_DIR/release/deps/libdatafusion-*.rlib" >/dev/null ||
   say "first build on this machine: the SQL engine and the other dependencies take about 20 minutes on 2 cores, once"

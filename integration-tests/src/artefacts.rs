@@ -34,28 +34,59 @@ pub fn mesh_config() -> Result<PathBuf> {
     dist("mesh-config")
 }
 
+/// The folder of images, digests and bills of materials that `make image` writes.
+pub fn images() -> Result<PathBuf> {
+    let digest = dist_path("images/collector.digest");
+    if !digest.is_file() {
+        bail!("no images at `{}`: run make image", digest.display());
+    }
+    Ok(dist_path("images"))
+}
+
+/// A program that `make setup` unpacked from a Debian package: `prometheus`, `promtool`,
+/// `docker-registry`.
+pub fn debian_tool(name: &str) -> Result<PathBuf> {
+    existing(
+        cache()?.join("tools/debian/usr/bin").join(name),
+        CACHE_VARIABLE,
+    )
+}
+
+/// The Python that `make setup` gave its packages to.
+pub fn python() -> Result<PathBuf> {
+    existing(cache()?.join("py-venv/bin/python"), CACHE_VARIABLE)
+}
+
 /// The Envoy binary.
 pub fn envoy() -> Result<PathBuf> {
     if let Some(path) = env::var_os(ENVOY_VARIABLE) {
         return existing(PathBuf::from(path), ENVOY_VARIABLE);
     }
-    let cache = match (env::var_os(CACHE_VARIABLE), env::var_os("XDG_CACHE_HOME")) {
-        (Some(path), _) => PathBuf::from(path),
-        (None, Some(caches)) => Path::new(&caches).join("tracemeter"),
+    existing(cache()?.join("envoy-venv/bin/envoy"), ENVOY_VARIABLE)
+}
+
+/// The folder of tools that outlive a clean build.
+fn cache() -> Result<PathBuf> {
+    match (env::var_os(CACHE_VARIABLE), env::var_os("XDG_CACHE_HOME")) {
+        (Some(path), _) => Ok(PathBuf::from(path)),
+        (None, Some(caches)) => Ok(Path::new(&caches).join("tracemeter")),
         (None, None) => {
             let home = env::var_os("HOME").context("`HOME` is not set, so no cache folder")?;
-            Path::new(&home).join(".cache/tracemeter")
+            Ok(Path::new(&home).join(".cache/tracemeter"))
         }
-    };
-    existing(cache.join("envoy-venv/bin/envoy"), ENVOY_VARIABLE)
+    }
 }
 
 fn dist(name: &str) -> Result<PathBuf> {
+    existing(dist_path(name), DIST_VARIABLE)
+}
+
+fn dist_path(name: &str) -> PathBuf {
     let folder = env::var_os(DIST_VARIABLE).map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../dist"),
         PathBuf::from,
     );
-    existing(folder.join(name), DIST_VARIABLE)
+    folder.join(name)
 }
 
 fn existing(path: PathBuf, variable: &str) -> Result<PathBuf> {
