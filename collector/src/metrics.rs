@@ -1,7 +1,10 @@
 //! The collector's own counters, as Prometheus text.
 //!
 //! Every refusal and every loss is counted once, at the place that refuses or loses, with its
-//! reason. Label values are fixed at compile time: nothing a client sends becomes a label.
+//! reason. Label values are fixed at compile time, but for those of the ledger's totals, which are
+//! bounded and escaped ([`totals`]).
+
+pub(crate) mod totals;
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -93,6 +96,8 @@ macro_rules! metrics {
         pub(crate) struct Metrics {
             $(#[doc = $counter_help] pub(crate) $counter: Counter,)+
             $(#[doc = $timer_help] pub(crate) $timer: Timer,)+
+            /// What the ledger has counted, by key.
+            pub(crate) totals: totals::Totals,
             spans_refused: [Counter; Refusal::ALL.len()],
             requests_refused: [Counter; RequestRefusal::ALL.len()],
         }
@@ -188,6 +193,7 @@ impl Metrics {
         }
         self.plain(&mut page);
         page.gauges(gauges);
+        self.totals.render(&mut page.0);
         page.0
     }
 }

@@ -121,7 +121,8 @@ impl Committer {
                 Ok(inserted)
             }
             Rows::Ledger(batch) => {
-                let inserted = self.store.insert_ledger(batch, now);
+                let (inserted, fresh) = self.store.insert_ledger(batch, now);
+                self.metrics.totals.add(&fresh);
                 self.metrics.ledger_deltas.add(inserted.new);
                 self.metrics.ledger_duplicates.add(inserted.duplicates);
                 Ok(inserted)

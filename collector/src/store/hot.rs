@@ -121,7 +121,12 @@ impl Store {
     }
 
     /// Adds the deltas of one request that were not counted yet.
-    pub(crate) fn insert_ledger(&self, batch: &LedgerBatch, now: Instant) -> Inserted {
+    /// Returns them, and how many were new.
+    pub(crate) fn insert_ledger<'a>(
+        &self,
+        batch: &'a LedgerBatch,
+        now: Instant,
+    ) -> (Inserted, Vec<&'a Delta>) {
         let mut inner = self.lock();
         let mut fresh: Vec<&Delta> = Vec::with_capacity(batch.deltas.len());
         for delta in &batch.deltas {
@@ -130,11 +135,12 @@ impl Store {
             }
         }
         let new = fresh.len() as u64;
-        inner.active.insert_ledger(fresh.into_iter(), now);
-        Inserted {
+        inner.active.insert_ledger(fresh.iter().copied(), now);
+        let inserted = Inserted {
             new,
             duplicates: batch.deltas.len() as u64 - new,
-        }
+        };
+        (inserted, fresh)
     }
 
     /// Remembers that a filter instance's deltas up to `sequence` were counted.
