@@ -13,7 +13,9 @@
 
 mod output;
 mod session;
+mod stored;
 mod tables;
+mod views;
 
 #[cfg(test)]
 mod tests;

@@ -31,6 +31,7 @@ pub(crate) mod generation;
 pub(crate) mod hot;
 pub(crate) mod instances;
 pub(crate) mod ledger;
+pub(crate) mod lookup;
 pub(crate) mod parts;
 pub(crate) mod retention;
 pub(crate) mod sweep;

@@ -139,7 +139,11 @@ impl QueryEngine {
                 })?;
             let context =
                 SessionContext::new_with_config_rt(self.config.clone(), self.runtime.clone());
-            tables::register(&context, snapshot).await?;
+            let state = context.state();
+            let dialect = state.config().options().sql_parser.dialect;
+            let statement = state.sql_to_statement(text, &dialect)?;
+            let named = state.resolve_table_references(&statement)?;
+            tables::register(&context, snapshot, &named).await?;
             let options = SQLOptions::new()
                 .with_allow_ddl(false)
                 .with_allow_dml(false)
