@@ -27,6 +27,9 @@ pub const COST_KEY: &str = "cost_usd";
 pub const TAG_KEY: &str = "data_tag";
 /// Key of the single member of the compact form: `c:<cost>;d:<tag>`.
 pub const COMPACT_KEY: &str = "tm";
+/// Field of the compact member, or its only one: the caller's proxy takes replies
+/// ([`crate::reply`]).
+const TAKES_REPLIES: &[u8] = b"r:1";
 /// Key of the OpenTelemetry member.
 pub const OT_KEY: &str = "ot";
 
@@ -211,6 +214,12 @@ impl<'a> Incoming<'a> {
         tags.max()
     }
 
+    /// Whether the caller's proxy said that it takes replies.
+    #[must_use]
+    pub fn takes_replies(&self) -> bool {
+        self.compact(b'r') == Some(b"1")
+    }
+
     /// The trace's explicit randomness, a valid `rv`.
     #[must_use]
     pub fn explicit_randomness(&self) -> Option<Randomness> {
@@ -266,6 +275,9 @@ pub struct Outgoing {
     pub threshold: Option<Threshold>,
     /// False at the way out of the mesh: own members are stripped instead of written.
     pub with_own_members: bool,
+    /// Whether the callee's proxy may answer with the internal return header: this proxy will take
+    /// it away.
+    pub takes_replies: bool,
 }
 
 /// Room for the own part of tracestate: two members with keys, and the `ot` member. The buffer is
@@ -327,13 +339,13 @@ impl Writer {
         let mut ot_value = [0; 256];
         let ot = ot_member(incoming, out.threshold, &mut ot_value, counters);
         let mut compact = [0; 64];
-        let compact = compact_value(cost, tag, &mut compact);
+        let compact = compact_value(cost, tag, out.takes_replies, &mut compact);
 
         let absent = Member {
             key: b"",
             value: b"",
         };
-        let mut own = [absent; 3];
+        let mut own = [absent; 4];
         let mut count = 0;
         let mut push = |key: &'static str, value| {
             if let Some(slot) = own.get_mut(count) {
@@ -349,6 +361,9 @@ impl Writer {
                 TracestateForm::Members => {
                     push(COST_KEY, cost);
                     push(TAG_KEY, tag);
+                    if out.takes_replies {
+                        push(COMPACT_KEY, TAKES_REPLIES);
+                    }
                 }
                 TracestateForm::Compact => push(COMPACT_KEY, compact),
                 TracestateForm::Off => {}
@@ -459,9 +474,20 @@ fn is_malformed(value: &[u8], state: &OtState<'_>) -> bool {
     })
 }
 
-fn compact_value<'b>(cost: &[u8], tag: &[u8], out: &'b mut [u8; 64]) -> &'b [u8] {
+fn compact_value<'b>(
+    cost: &[u8],
+    tag: &[u8],
+    takes_replies: bool,
+    out: &'b mut [u8; 64],
+) -> &'b [u8] {
     let mut length = 0;
-    for byte in b"c:".iter().chain(cost).chain(b";d:").chain(tag) {
+    let (separator, replies) = if takes_replies {
+        (&b";"[..], TAKES_REPLIES)
+    } else {
+        (&b""[..], &b""[..])
+    };
+    let fields = b"c:".iter().chain(cost).chain(b";d:").chain(tag);
+    for byte in fields.chain(separator).chain(replies) {
         if let Some(slot) = out.get_mut(length) {
             *slot = *byte;
             length += 1;

@@ -34,6 +34,7 @@ pub mod identity;
 pub mod ledger;
 pub mod otlp;
 pub mod per_minute;
+pub mod reply;
 pub mod route;
 mod settings;
 mod span;

@@ -11,6 +11,7 @@ mod debug;
 mod export;
 mod prices;
 mod propagation;
+mod return_channel;
 mod sampling;
 mod service;
 mod trace_storage;
@@ -20,10 +21,11 @@ pub use crate::decode::Table;
 pub use alerts::{Aggregate, Alert, AlertQuery, AlertSeverity, Comparison};
 pub use attributes::{Attributes, Mapping, TagMapping, Tenant};
 pub use classification::{Classification, Detectors, Redaction, RedactionMode, RetentionDays};
-pub use cost::{ChargeSide, Cost, PriceVersion, TokenPrice};
+pub use cost::{ChargeSide, Cost, PriceVersion, Settle, TokenPrice};
 pub use debug::Debug;
 pub use export::Export;
 pub use propagation::{Mode, Propagation, TracestateForm};
+pub use return_channel::{ReturnChannel, ReturnDetail};
 pub use sampling::{
     Adaptive, ErrorClasses, ErrorFlood, LowVolume, PriorityRule, RouteClass, Sampling,
 };

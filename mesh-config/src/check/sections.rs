@@ -23,6 +23,7 @@ pub(super) fn check(policy: &Policy, checker: &mut Checker<'_>) {
     propagation(policy, checker);
     export(policy, checker);
     debug(policy, checker);
+    return_channel(policy, checker);
     storage(policy, checker);
     alerts(policy, checker);
     if !checker.context.has_errors() {
@@ -188,6 +189,23 @@ fn debug(policy: &Policy, checker: &mut Checker<'_>) {
         checker.error("debug.explain_header", message, "");
     }
     checker.only_at_request("debug.explain_when", &policy.debug.explain_when, &[]);
+}
+
+fn return_channel(policy: &Policy, checker: &mut Checker<'_>) {
+    let channel = &policy.propagation.return_channel;
+    let name = &channel.client_header;
+    if !name.is_empty() && !is_header_name(name) {
+        let message = format!(
+            "name `{}` is not a header name in lower case",
+            name.escape_debug()
+        );
+        checker.error("propagation.return_channel.client_header", message, "");
+    }
+    checker.only_at_request(
+        "propagation.return_channel.client_header_when",
+        &channel.client_header_when,
+        &[],
+    );
 }
 
 /// Tiers are nested: each ends after the one before and keeps no more of the traces.

@@ -15,6 +15,18 @@ choice! {
     }
 }
 
+choice! {
+    /// Up to when time and bytes of a request count.
+    Settle {
+        /// the end of the stream
+        End = "end",
+        /// the beginning of the response: its time, the request's body and the announced length of
+        /// the response; so what a response reports of its cost (`propagation.return_channel`) is
+        /// final, to the nano-dollar
+        Response = "response",
+    }
+}
+
 /// The specification's price table.
 fn specification_prices() -> Table<NanoUsd> {
     let prices = [
@@ -49,6 +61,8 @@ section! {
         versions: Vec<PriceVersion> = Vec::new();
         /// Which proxy charges a call, so that it is charged once.
         charge: ChargeSide = ChargeSide::Server;
+        /// Up to when time and bytes of a request count.
+        settle: Settle = Settle::End;
         /// Hosts without a proxy of their own (external services, stores); calls to them are
         /// charged at the caller. `*` matches any text.
         unmetered_destinations: Vec<String> = Vec::new();

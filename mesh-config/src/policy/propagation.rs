@@ -1,5 +1,6 @@
 //! Section `propagation`: what is written to the trace headers.
 
+use super::ReturnChannel;
 use crate::choice::choice;
 use crate::section::section;
 
@@ -41,5 +42,7 @@ section! {
         tracestate_max_bytes: u32 = 512, in 128..=8192;
         /// Longest baggage that is sent; whole members are dropped from the right above it.
         baggage_max_bytes: u32 = 8192, in 256..=16384;
+        /// What a response tells the caller's proxy.
+        return_channel: ReturnChannel = ReturnChannel::default();
     }
 }

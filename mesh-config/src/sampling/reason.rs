@@ -65,6 +65,9 @@ reasons! {
     DataClass = "data_class", true;
     /// By a priority rule about human review.
     HumanReview = "human_review", true;
+    /// A call further down was kept for one of the five reasons above, and its response said so;
+    /// see `propagation.return_channel`.
+    Descendant = "descendant", true;
     /// Its randomness is below the threshold of every rate that holds.
     NotSampled = "not_sampled", false;
     /// The rate that holds is 0.
