@@ -82,6 +82,20 @@ counters! {
     BaggageTruncated = "baggage_members_truncated_total",
     /// Requests whose traceparent another tracer overwrote after this filter.
     ContextOverwritten = "context_overwritten_total",
+    /// Responses that told the caller's proxy to keep its span.
+    ReturnMarks = "return_marks_total",
+    /// Internal return headers from outside the mesh or from an application: removed, not believed.
+    ReturnRefused = "return_refused_total",
+    /// Internal return headers that could not be read.
+    ReturnInvalid = "return_invalid_total",
+    /// Requests in flight that were forgotten: more than the policy allows.
+    ReturnForgotten = "return_forgotten_total",
+    /// News of a call for which no request in flight was found, or which pushed out older news.
+    ReturnUndelivered = "return_undelivered_total",
+    /// Requests at a gateway whose trace's cost came back with the response.
+    EdgeTraces = "edge_traces_total",
+    /// Cost of those traces, in nano-USD.
+    EdgeTraceCost = "edge_trace_cost_nanousd_total",
     /// Spans that entered an export batch.
     SpansBuffered = "spans_buffered_total",
     /// Spans that the collector acknowledged.

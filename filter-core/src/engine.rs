@@ -7,6 +7,7 @@ mod begin;
 pub mod companion;
 mod finish;
 mod outlet;
+pub(crate) mod reply;
 
 use mesh_config::Policy;
 use mesh_config::policy::Direction;

@@ -42,6 +42,7 @@ mod state;
 mod view;
 
 pub use engine::companion::{self, Progress};
+pub use engine::reply::{Letter, ResponseEffects, ResponseInput, ResponseNeeds, TRACE_COST_STATE};
 pub use engine::{Edit, Engine, HeaderEdits, RequestInput};
 pub use facts::Protocol;
 pub use settings::{Settings, USER_AGENT};

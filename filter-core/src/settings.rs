@@ -1,6 +1,8 @@
 //! The policy as this filter uses it: everything that can be worked out once per configuration.
 
-use mesh_config::policy::{ChargeSide, Direction, Mode, SampledFlag, TraceIdTrust, TrustLevel};
+use mesh_config::policy::{
+    ChargeSide, Direction, Mode, ReturnDetail, SampledFlag, TraceIdTrust, TrustLevel,
+};
 use mesh_config::price::{OperationId, PriceBook};
 use mesh_config::rule::{Attribute, Condition, glob_ignore_case};
 use mesh_config::sampling::Sampler;
@@ -82,6 +84,12 @@ impl Settings {
     /// Whether this filter writes all three headers, or only baggage beside Envoy's own tracer.
     pub(crate) fn owns_context(&self) -> bool {
         self.policy.propagation.mode == Mode::Owner
+    }
+
+    /// Whether responses carry news, and so whether requests in flight are followed.
+    pub(crate) fn has_return_channel(&self) -> bool {
+        let propagation = &self.policy.propagation;
+        propagation.return_channel.carries != ReturnDetail::Off && self.owns_context()
     }
 
     /// Whether this hop charges a request to `host`: a call crosses two proxies and must be
@@ -230,7 +238,10 @@ fn asked_attributes<'p>(policy: &'p Policy, sampler: &'p Sampler) -> Vec<&'p Att
         .map(|mapping| &mapping.when))
     .chain(attributes.data_tag.iter().map(|mapping| &mapping.when))
     .chain(&attributes.hitl_required)
-    .chain([&policy.debug.explain_when]);
+    .chain([
+        &policy.debug.explain_when,
+        &policy.propagation.return_channel.client_header_when,
+    ]);
     let mut asked: Vec<&Attribute> = conditions.flat_map(Condition::attributes).collect();
     asked.extend(sampler.head_attributes());
     asked.extend(sampler.end_attributes());

@@ -14,6 +14,7 @@ use w3c_traceparent_parser::tracestate::{Member, TraceState};
 
 use crate::headers::{host_of, port_of};
 use crate::otlp::span::{SpanHead, SpanKind, SpanWriter, StatusCode};
+use crate::reply::Mark;
 use crate::state::{RequestState, StreamEnd};
 
 /// Methods that keep their name; others are `_OTHER` (HTTP conventions: known methods).
@@ -30,6 +31,10 @@ pub(crate) struct Finished<'a> {
     pub(crate) threshold: Option<Threshold>,
     /// Exclusive cost of this hop; zero where the other side charges.
     pub(crate) cost: NanoUsd,
+    /// Why a call further down was kept.
+    pub(crate) descendant: Option<Mark>,
+    /// Cost of this hop and everything below it, where replies carry it.
+    pub(crate) subtree_cost: Option<NanoUsd>,
     pub(crate) price_version: &'a str,
     pub(crate) operation: Option<&'a str>,
     pub(crate) retention_days: u32,
@@ -231,6 +236,13 @@ fn metering_attributes(span: &mut SpanWriter<'_>, state: &RequestState, finished
         .text("data_tag", state.labels.tag.as_str().as_bytes())
         .int("retention_days", i64::from(finished.retention_days))
         .text("sampling.reason", finished.reason.as_str().as_bytes());
+    if let Some(mark) = finished.descendant {
+        let reason = mark.reason().as_str();
+        span.text("sampling.descendant_reason", reason.as_bytes());
+    }
+    if let Some(cost) = finished.subtree_cost {
+        span.double("cost_usd.subtree", cost.to_f64());
+    }
     if state.labels.hitl_required {
         span.bool("hitl_required", true);
     }

@@ -7,7 +7,9 @@ use mesh_config::{DataTag, policy::Direction};
 use w3c_traceparent_parser::otel::{Randomness, Threshold};
 use w3c_traceparent_parser::{SpanId, TraceFlags, TraceId, TraceParent};
 
+use crate::engine::reply::Side;
 use crate::facts::{Facts, Protocol};
+use crate::reply::Mark;
 
 /// The labels that the policy's mappings gave to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,9 +66,23 @@ pub struct RequestState {
     pub(crate) had_tracestate: bool,
     pub(crate) had_baggage: bool,
     pub(crate) explanation: Option<(String, String)>,
+    /// What the return channel holds.
+    pub(crate) side: Side,
 }
 
 impl RequestState {
+    /// The trace.
+    #[must_use]
+    pub fn trace_id(&self) -> TraceId {
+        self.trace_id
+    }
+
+    /// This hop's span.
+    #[must_use]
+    pub fn span_id(&self) -> SpanId {
+        self.span_id
+    }
+
     /// Whether the request is gRPC: its status is in trailers, not in the HTTP status.
     #[must_use]
     pub fn is_grpc(&self) -> bool {
@@ -99,6 +115,11 @@ impl RequestState {
     #[must_use]
     pub fn is_kept(&self) -> bool {
         self.head.keep
+    }
+
+    /// Why the decision at the headers keeps the span, if that concerns every caller.
+    pub(crate) fn head_mark(&self) -> Option<Mark> {
+        Mark::of(self.head.reason).filter(|_| self.head.keep)
     }
 
     /// Name and value of the response header that explains the decision, where the policy allows

@@ -16,6 +16,11 @@ pub(crate) struct EndView<'v> {
     pub(crate) end: &'v StreamEnd,
     pub(crate) duration_nanos: u64,
     pub(crate) error: bool,
+    /// What is known of the whole trace's cost, where replies carry costs.
+    pub(crate) trace_cost: Option<NanoUsd>,
+    /// False while the response has only begun: what grows may still grow, and what is not known
+    /// (an error in the trailers) is open.
+    pub(crate) over: bool,
 }
 
 /// See the module documentation. What a phase does not know yet is `Unknown`, never false.
@@ -65,7 +70,7 @@ impl View<'_> {
 
     /// A value that only grows: a lower bound until the stream has ended.
     fn growing<'a>(&self, value: Value<'a>) -> Lookup<'a> {
-        if self.end.is_some() {
+        if self.end.as_ref().is_some_and(|end| end.over) {
             Lookup::Value(value)
         } else {
             Lookup::AtLeast(value)
@@ -75,13 +80,17 @@ impl View<'_> {
     fn at_end<'a>(&self, read: impl FnOnce(&EndView<'_>) -> Option<Value<'a>>) -> Lookup<'a> {
         match &self.end {
             None => Lookup::Unknown,
-            Some(end) => read(end).map_or(Lookup::Absent, Lookup::Value),
+            Some(end) => match read(end) {
+                Some(value) => Lookup::Value(value),
+                None if end.over => Lookup::Absent,
+                None => Lookup::Unknown,
+            },
         }
     }
 
     fn request_body_size(&self) -> Lookup<'_> {
         match &self.end {
-            Some(end) => Lookup::Value(Value::Number(end.end.request_bytes as f64)),
+            Some(end) => self.growing(Value::Number(end.end.request_bytes as f64)),
             None => match self.facts.content_length {
                 Some(length) => Lookup::AtLeast(Value::Number(length as f64)),
                 None => Lookup::Unknown,
@@ -103,11 +112,13 @@ impl Attributes for View<'_> {
     fn get(&self, attribute: &Attribute) -> Lookup<'_> {
         let facts = self.facts;
         match attribute {
-            Attribute::Error => self.at_end(|end| Some(Value::Bool(end.error))),
+            Attribute::Error => {
+                self.at_end(|end| (end.error || end.over).then_some(Value::Bool(end.error)))
+            }
             Attribute::CostUsd => self.growing(Value::Money(self.cost)),
             Attribute::DurationMs => match &self.end {
                 None => Lookup::Unknown,
-                Some(end) => Lookup::Value(Value::Nanos(end.duration_nanos)),
+                Some(end) => self.growing(Value::Nanos(end.duration_nanos)),
             },
             Attribute::DataTag => self.growing(Value::Tag(self.tag)),
             Attribute::HitlRequired => Lookup::Value(Value::Bool(self.hitl_required)),
@@ -134,9 +145,10 @@ impl Attributes for View<'_> {
                     .map(|status| Value::Number(f64::from(status)))
             }),
             Attribute::RequestBodySize => self.request_body_size(),
-            Attribute::ResponseBodySize => {
-                self.at_end(|end| Some(Value::Number(end.end.response_bytes as f64)))
-            }
+            Attribute::ResponseBodySize => self.at_end(|end| {
+                end.over
+                    .then_some(Value::Number(end.end.response_bytes as f64))
+            }),
             Attribute::RequestHeader(_)
             | Attribute::Baggage(_)
             | Attribute::Tenant
@@ -148,8 +160,12 @@ impl Attributes for View<'_> {
                 Some(value) => Lookup::Value(Value::Bytes(value.as_bytes())),
                 None => Lookup::Absent,
             },
+            // Calls that go on after the response may add to it.
+            Attribute::TraceCostUsd => {
+                let known = self.end.as_ref().and_then(|end| end.trace_cost);
+                known.map_or(Lookup::Unknown, |cost| Lookup::AtLeast(Value::Money(cost)))
+            }
             Attribute::Span(_)
-            | Attribute::TraceCostUsd
             | Attribute::TraceDurationMs
             | Attribute::TraceSpans
             | Attribute::TraceDepth => Lookup::Unknown,

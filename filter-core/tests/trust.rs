@@ -127,7 +127,8 @@ fn own_members_from_outside_are_dropped_and_counted() {
         let left = bench.get("/", &headers);
         assert_eq!(left.member("cost_usd"), Some("0.00001"), "{case:?}");
         assert_eq!(left.member("data_tag"), Some("EXPORT_OK"), "{case:?}");
-        assert_eq!(left.member("tm"), None, "{case:?}");
+        // Ours: that replies are taken.
+        assert_eq!(left.member("tm"), Some("r:1"), "{case:?}");
         assert!(
             left.baggage()
                 .ends_with("cost_usd=0.00001,data_tag=EXPORT_OK")
@@ -236,7 +237,7 @@ fn own_members_leave_only_to_hosts_inside_the_mesh_and_to_allowed_ones() {
         let left = bench.send(&lines).unwrap();
         let (state, baggage) = if inside {
             (
-                "cost_usd=5,data_tag=PII,a=1,ot=th:0",
+                "cost_usd=5,data_tag=PII,tm=r:1,a=1,ot=th:0",
                 "user=1,cost_usd=5,data_tag=PII",
             )
         } else {

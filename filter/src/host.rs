@@ -47,6 +47,16 @@ pub(crate) fn set_response_header(name: &str, value: &[u8]) {
     let _ = hostcalls::set_map_value_bytes(MapType::HttpResponseHeaders, name, Some(value));
 }
 
+/// The first line of a header or trailer of the response, in the phase of that map.
+pub(crate) fn response_value(map: MapType, name: &str) -> Option<Vec<u8>> {
+    hostcalls::get_map_value_bytes(map, name).ok().flatten()
+}
+
+/// Sets or removes a header or trailer of the response, in the phase of that map.
+pub(crate) fn change_response(map: MapType, name: &str, value: Option<&[u8]>) {
+    let _ = hostcalls::set_map_value_bytes(map, name, value);
+}
+
 /// HTTP status of the response headers; only in their phase.
 pub(crate) fn response_status() -> Option<u16> {
     let value = hostcalls::get_map_value_bytes(MapType::HttpResponseHeaders, ":status").ok()??;
@@ -76,6 +86,25 @@ pub(crate) fn unsigned_property(path: &str) -> Option<u64> {
 pub(crate) fn shared_value(key: &str) -> Option<Vec<u8>> {
     let (value, _) = hostcalls::get_shared_data(key).ok()?;
     value
+}
+
+/// Whether a value is shared under this key, be it empty.
+pub(crate) fn has_shared_value(key: &str) -> bool {
+    matches!(
+        hostcalls::get_shared_data(key),
+        Ok((_, Some(_)) | (Some(_), _))
+    )
+}
+
+/// A shared value with its version, for [`replace_shared_value`].
+pub(crate) fn shared_value_versioned(key: &str) -> (Option<Vec<u8>>, Option<u32>) {
+    hostcalls::get_shared_data(key).unwrap_or_default()
+}
+
+/// Replaces a shared value unless somebody else has changed it since. Without a version it is set in
+/// any case.
+pub(crate) fn replace_shared_value(key: &str, value: &[u8], version: Option<u32>) -> bool {
+    hostcalls::set_shared_data(key, Some(value), version).is_ok()
 }
 
 /// Sets a value shared by all VMs of this VM id in the proxy. It outlives a VM that traps.

@@ -33,6 +33,7 @@ mod node;
     reason = "host calls are foreign functions; the SDK's wrappers cost too much per request"
 )]
 mod raw;
+mod returns;
 mod root;
 mod stream;
 

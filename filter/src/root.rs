@@ -16,6 +16,7 @@ use crate::entropy::HostEntropy;
 use crate::host::{self, DispatchError};
 use crate::metrics::Metrics;
 use crate::node;
+use crate::returns;
 use crate::stream::Stream;
 
 /// How often batches are looked at and counters are flushed. It bounds what a stopped proxy loses.
@@ -82,6 +83,7 @@ impl Root {
         let mut entropy = HostEntropy::new();
         let instance = format!("{:016x}", entropy.next_u64());
         let engine = Engine::new(policy, &node::read(), &instance);
+        returns::configure(&engine);
         self.cluster.clone_from(&policy.export.cluster);
         self.timeout = policy.export.timeout;
         self.headers = export_headers(policy);

@@ -5,13 +5,16 @@ use std::rc::Rc;
 
 use filter_core::counters::Counter;
 use filter_core::headers::HeaderBlock;
+use filter_core::reply::{HEADER, News};
 use filter_core::{
-    Details, Direction, Edit, Progress, Protocol, RequestInput, RequestState, StreamEnd,
+    Details, Direction, Edit, Progress, Protocol, RequestInput, RequestState, ResponseInput,
+    StreamEnd, TRACE_COST_STATE,
 };
 use proxy_wasm::traits::{Context, HttpContext};
-use proxy_wasm::types::{Action, LogLevel};
+use proxy_wasm::types::{Action, LogLevel, MapType};
 
 use crate::host;
+use crate::returns;
 use crate::root::Shared;
 
 /// How many requests are checked for a traceparent that was overwritten after this filter: the
@@ -77,6 +80,11 @@ fn listener_direction() -> Direction {
 
 fn protocol() -> Option<Protocol> {
     Protocol::parse(&host::property("request\0protocol")?)
+}
+
+/// A header value that is a plain number.
+fn number<N: std::str::FromStr>(value: Vec<u8>) -> Option<N> {
+    std::str::from_utf8(&value).ok()?.parse().ok()
 }
 
 fn apply(name: &str, edit: Edit<'_>) {
@@ -163,7 +171,7 @@ impl Stream {
                 None
             },
         };
-        let Some(state) = engine.request(&input, entropy) else {
+        let Some(mut state) = engine.request(&input, entropy) else {
             self.phase = Phase::Excluded;
             return;
         };
@@ -178,7 +186,72 @@ impl Stream {
                 host::set_filter_state(name, &value);
             }
         }
+        returns::serve();
+        let _ = returns::with(|in_flight| engine.track(&mut state, in_flight));
         self.phase = Phase::Metered(state);
+    }
+
+    /// Shows the beginning of the response, or its trailers, to the engine: a caller's proxy learns
+    /// what happened below, a callee's proxy says it.
+    fn watch_response(&mut self, shared: &mut Shared, map: MapType) {
+        let Phase::Metered(state) = &mut self.phase else {
+            return;
+        };
+        let engine = &mut shared.engine;
+        let needs = engine.response_needs(state);
+        let trailers = map == MapType::HttpResponseTrailers;
+        let value = |name: &str| host::response_value(map, name);
+        let internal = needs.internal_header.then(|| value(HEADER)).flatten();
+        let of_headers = |needed: bool| needed && !trailers;
+        let input = ResponseInput {
+            now_unix_nanos: if needs.status || needs.length {
+                host::now_unix_nanos()
+            } else {
+                0
+            },
+            http_status: of_headers(needs.status)
+                .then(host::response_status)
+                .flatten(),
+            grpc_status: (needs.status && state.is_grpc())
+                .then(|| value("grpc-status").and_then(number))
+                .flatten(),
+            announced_bytes: of_headers(needs.length)
+                .then(|| value("content-length").and_then(number))
+                .flatten()
+                .unwrap_or(0),
+            internal_header: internal.as_deref(),
+            posted: if needs.mailbox {
+                returns::posted(state)
+            } else {
+                News::default()
+            },
+        };
+        let effects = returns::with(|in_flight| {
+            if trailers {
+                engine.response_trailers(state, &input, in_flight)
+            } else {
+                engine.response(state, &input, in_flight)
+            }
+        });
+        let effects = effects.unwrap_or_default();
+        match &effects.reply {
+            Some(reply) => host::change_response(map, HEADER, Some(reply.as_bytes())),
+            None if internal.is_some() => host::change_response(map, HEADER, None),
+            None => {}
+        }
+        if let Some(value) = &effects.client {
+            host::change_response(map, engine.client_header(), Some(value));
+        }
+        if let Some(cost) = &effects.trace_cost {
+            host::set_filter_state(TRACE_COST_STATE, cost);
+        }
+        if let Some(letter) = effects.letter {
+            returns::deliver(engine, letter);
+        }
+    }
+
+    fn watches_response(&self) -> bool {
+        matches!(&self.phase, Phase::Metered(state) if state.watches_response())
     }
 
     /// How the stream ended. Each property is a host call, so only what the callbacks have not told
@@ -215,7 +288,11 @@ impl Stream {
     /// retried is known only from its response headers.
     fn end(&mut self, shared: &mut Shared, in_log: bool) {
         match std::mem::replace(&mut self.phase, Phase::Ended) {
-            Phase::Metered(state) => {
+            Phase::Metered(mut state) => {
+                let engine = &mut shared.engine;
+                let posted = engine.needs_mailbox_at_end(&state);
+                let posted = posted.then(|| returns::posted(&state));
+                let _ = returns::with(|in_flight| engine.untrack(&mut state, in_flight, posted));
                 let mut end = self.stream_end(state.is_grpc());
                 if in_log {
                     check_overwritten(shared, &state);
@@ -223,9 +300,12 @@ impl Stream {
                     shared.upstream_chain = true;
                     end.http_status = end.http_status.or(self.response_status);
                 }
-                shared.engine.end(state, &end, || Details {
+                let letter = shared.engine.end(state, &end, || Details {
                     protocol: protocol(),
                 });
+                if let Some(letter) = letter {
+                    returns::deliver(&mut shared.engine, letter);
+                }
             }
             Phase::Excluded => shared.engine.end_excluded(),
             // A malformed request ends without having begun: it is counted all the same.
@@ -306,6 +386,11 @@ impl HttpContext for Stream {
                 stream.response_status = host::response_status();
             }
         });
+        if self.watches_response() {
+            self.with_shared(|stream, shared| {
+                stream.watch_response(shared, MapType::HttpResponseHeaders);
+            });
+        }
         if end_of_stream {
             self.response_ended();
         }
@@ -321,6 +406,11 @@ impl HttpContext for Stream {
     }
 
     fn on_http_response_trailers(&mut self, _count: usize) -> Action {
+        if self.watches_response() {
+            self.with_shared(|stream, shared| {
+                stream.watch_response(shared, MapType::HttpResponseTrailers);
+            });
+        }
         self.response_ended();
         Action::Continue
     }

@@ -43,6 +43,17 @@ const REQUEST: &[(&str, &str)] = &[
     ("baggage", "user=1"),
 ];
 
+/// The same from a proxy that takes replies.
+const ANSWERED: &[(&str, &str)] = &[
+    (":method", "GET"),
+    (":path", "/api/orders/42?page=1"),
+    (":authority", "shop.svc:8080"),
+    ("traceparent", TRACEPARENT),
+    ("tracestate", "cost_usd=0.1,data_tag=EXPORT_OK,tm=r:1"),
+];
+
+const TRACEPARENT: &str = "00-4bf92f3577b34da6a310000000000001-00f067aa0ba902b7-00";
+
 fn value<'h>(headers: &'h Headers, name: &str) -> Option<&'h [u8]> {
     let mut found = headers.iter().filter(|(line, _)| line == name);
     let value = found.next()?;
@@ -84,15 +95,15 @@ struct Budget {
     log: usize,
 }
 
-const BUDGETS: [Budget; 5] = [
+const BUDGETS: [Budget; 7] = [
     Budget {
         name: "unsampled, direction of the listener",
         configuration: || policy("0", ""),
         lines: REQUEST,
         status: 200,
         request: 6,
-        response: 0,
-        log: 2,
+        response: 1,
+        log: 3,
     },
     Budget {
         name: "unsampled, direction of the policy",
@@ -100,8 +111,8 @@ const BUDGETS: [Budget; 5] = [
         lines: REQUEST,
         status: 200,
         request: 5,
-        response: 0,
-        log: 2,
+        response: 1,
+        log: 3,
     },
     Budget {
         name: "sampled at the head",
@@ -109,7 +120,7 @@ const BUDGETS: [Budget; 5] = [
         lines: REQUEST,
         status: 200,
         request: 6,
-        response: 0,
+        response: 1,
         log: 3,
     },
     Budget {
@@ -118,8 +129,27 @@ const BUDGETS: [Budget; 5] = [
         lines: REQUEST,
         status: 500,
         request: 6,
-        response: 0,
-        log: 4,
+        response: 1,
+        log: 5,
+    },
+    Budget {
+        name: "unsampled, the caller takes replies",
+        configuration: || policy("0", r#","service":{"direction":"inbound"}"#),
+        lines: ANSWERED,
+        status: 200,
+        request: 5,
+        // an internal header of the application, status, time, and the number of workers
+        response: 4,
+        log: 3,
+    },
+    Budget {
+        name: "unsampled, a call of the service",
+        configuration: || policy("0", r#","service":{"direction":"outbound"}"#),
+        lines: REQUEST,
+        status: 200,
+        request: 5,
+        response: 1,
+        log: 2,
     },
     Budget {
         name: "companion",

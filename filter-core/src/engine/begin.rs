@@ -84,6 +84,12 @@ impl Engine {
         let path_cost_out = accepted.path_cost.saturating_add(known_cost);
         self.write(&request, &labels, &head, path_cost_out);
         let explanation = self.explanation(&request, &labels);
+        let side = self.side(
+            direction,
+            &headers,
+            &incoming,
+            self.tells(&request, &labels),
+        );
 
         let mut state = RequestState {
             trace_id: accepted.trace_id,
@@ -106,6 +112,7 @@ impl Engine {
             had_tracestate: headers.tracestate_lines > 0,
             had_baggage: headers.baggage_lines > 0,
             explanation: None,
+            side,
             facts,
         };
         if let Some(name) = explanation {
@@ -234,6 +241,7 @@ impl Engine {
             tag: labels.tag,
             threshold: head.threshold,
             with_own_members,
+            takes_replies: self.takes_replies(request.direction, with_own_members),
         };
         self.writer
             .write(request.incoming, &outgoing, &mut self.counters);
@@ -256,6 +264,13 @@ impl Engine {
             Some(parent) => TraceFlags::NONE.with_random(parent.flags.is_random()),
             None => TraceFlags::NONE.with_random(self.settings.policy.propagation.random_flag),
         }
+    }
+
+    /// Whether the client may be told what its trace has cost.
+    fn tells(&self, request: &Request<'_>, labels: &Labels) -> bool {
+        let channel = &self.settings.policy.propagation.return_channel;
+        let view = request.view(self, labels);
+        !channel.client_header.is_empty() && channel.client_header_when.eval(&view).is_true()
     }
 
     /// Name of the response header that explains the decision, if the request may have it.

@@ -72,7 +72,7 @@ impl Engine {
     }
 }
 
-fn decimal(cost: NanoUsd) -> Vec<u8> {
+pub(super) fn decimal(cost: NanoUsd) -> Vec<u8> {
     let mut digits = [0; 24];
     cost.write_decimal(&mut digits).to_vec()
 }

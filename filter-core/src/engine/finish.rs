@@ -6,21 +6,27 @@ use mesh_config::rule::Attribute;
 use mesh_config::sampling::{Reason, Threshold, Verdict};
 
 use super::Engine;
+use super::reply::{Letter, mark_of};
 use crate::counters::Counter;
 use crate::headers::host_of;
 use crate::ledger::{Amounts, Key, StatusClass};
+use crate::reply::{Mark, earlier};
 use crate::route::OTHER;
 use crate::span::{self, Finished};
 use crate::state::{Details, RequestState, StreamEnd};
 use crate::view::{EndView, View};
 
-/// How a stream ended, seen by the rules.
-struct Ending<'e> {
-    end: &'e StreamEnd,
-    duration_nanos: u64,
-    error: bool,
+/// How a stream ended, or how far it has come, seen by the rules.
+pub(super) struct Ending<'e> {
+    pub(super) end: &'e StreamEnd,
+    pub(super) duration_nanos: u64,
+    pub(super) error: bool,
     /// This hop's exclusive cost; zero where the other side of the call charges.
-    cost: NanoUsd,
+    pub(super) cost: NanoUsd,
+    /// What is known of the whole trace's cost, where replies carry costs.
+    pub(super) trace_cost: Option<NanoUsd>,
+    /// Whether the stream is over; else values only grow and what is not known is open.
+    pub(super) over: bool,
 }
 
 /// Why a span is kept, and with which probability spans like it are: the threshold in its
@@ -30,37 +36,54 @@ struct Kept {
     threshold: Option<Threshold>,
 }
 
+/// What became of a request.
+struct Outcome {
+    kept: Option<Kept>,
+    /// Why the callers should keep their spans, by what this hop saw itself.
+    mark: Option<Mark>,
+}
+
 impl Engine {
     /// Ends a request that [`Engine::request`] has begun. `details` is called only when the span
-    /// is kept: what it reads costs something.
+    /// is kept: what it reads costs something. Returns what the request that caused this call
+    /// should be told.
     pub fn end(
         &mut self,
         mut state: RequestState,
         end: &StreamEnd,
         details: impl FnOnce() -> Details,
-    ) {
+    ) -> Option<Letter> {
         self.counters.bump(Counter::Ended);
         let errors = &self.settings.policy.sampling.error_classes;
         let error = errors.is_error(end.http_status, end.grpc_status, end.reset());
         if error {
             self.counters.bump(Counter::Errors);
         }
+        let cost = self.own_cost(&state, end.now_unix_nanos, end.body_bytes());
         let ending = Ending {
             end,
             duration_nanos: end.now_unix_nanos.saturating_sub(state.start_unix_nanos),
             error,
-            cost: self.own_cost(&state, end.now_unix_nanos, end.body_bytes()),
+            cost,
+            trace_cost: self.trace_cost(&state, cost, state.side.below().cost),
+            over: true,
         };
         self.count_ended(&state, &ending);
         // In companion mode the span is Envoy's, and so is the decision to keep it.
         if !state.owns_context {
-            return;
+            return None;
         }
-        if let Some(kept) = self.kept(&state, &ending) {
+        let Outcome { kept, mark } = self.outcome(&mut state, &ending);
+        if let Some(kept) = kept {
             let protocol = details().protocol;
             state.facts.protocol = state.facts.protocol.or(protocol);
             self.record(&state, &ending, &kept);
         }
+        if let (Direction::Gateway, Some(cost)) = (state.direction, ending.trace_cost) {
+            self.counters.bump(Counter::EdgeTraces);
+            self.counters.add(Counter::EdgeTraceCost, cost.as_nanos());
+        }
+        self.letter(&mut state, mark, ending.cost)
     }
 
     /// Ends a stream that [`Engine::request`] has left alone.
@@ -136,55 +159,79 @@ impl Engine {
         now_unix_nanos: u64,
         bytes: u64,
     ) -> NanoUsd {
-        if !state.charged {
+        if !state.charged || state.side.callee_charged() {
             return NanoUsd::ZERO;
+        }
+        if let Some(settled) = state.side.settled {
+            return settled;
         }
         let duration_nanos = now_unix_nanos.saturating_sub(state.start_unix_nanos);
         let (table, _) = self.settings.prices.at(now_unix_nanos);
         table.cost_of(state.labels.operation, duration_nanos, bytes)
     }
 
-    /// Whether this hop's span is kept, by the decision at the head or by an end-of-stream rule.
-    fn kept(&mut self, state: &RequestState, ending: &Ending<'_>) -> Option<Kept> {
+    /// Whether this hop's span is kept: by the decision at the head, by an end-of-stream rule, or
+    /// because a call further down was kept.
+    fn outcome(&mut self, state: &mut RequestState, ending: &Ending<'_>) -> Outcome {
+        let (verdict, flooded) = self.verdict_at_end(state, ending);
         let randomness = state.head.randomness;
-        let keeps = |verdict: &Verdict| verdict.threshold.filter(|th| th.keeps(randomness));
-        let mut verdict = self.end_verdict(state, ending, ending.error);
-        // A flood of client errors keeps only its allowance: above it the request counts as any
-        // other, so the rules are asked again without the error.
-        let client_error = ending.error && matches!(ending.end.http_status, Some(400..=499));
-        let mut flood = false;
-        if client_error && keeps(&verdict).is_some() && self.flood_cap_reached(state, ending.end) {
-            flood = true;
-            verdict = self.end_verdict(state, ending, false);
-        }
-        match (state.head.keep, keeps(&verdict)) {
-            (true, at_end) => Some(Kept {
+        let at_end = verdict.threshold.filter(|th| th.keeps(randomness));
+        let mark = at_end.and_then(|_| mark_of(&verdict));
+        let kept = match (state.head.keep, at_end, state.side.below().mark) {
+            (true, at_end, _) => Some(Kept {
                 reason: state.head.reason,
                 threshold: combined(state.head.threshold, at_end),
             }),
-            (false, Some(threshold)) => {
-                self.counters.bump(Counter::Promoted);
-                self.counters.reason(verdict.reason);
-                Some(Kept {
-                    reason: verdict.reason,
-                    threshold: Some(threshold),
-                })
-            }
-            (false, None) => {
-                if flood {
+            (false, Some(threshold), _) => Some(self.promoted(verdict.reason, Some(threshold))),
+            // With which probability is not known: no threshold, so nothing is extrapolated from it.
+            (false, None, Some(_)) => Some(self.promoted(Reason::Descendant, None)),
+            (false, None, None) => {
+                if flooded {
                     self.counters.reason(Reason::ErrorFlood);
                 }
                 None
             }
+        };
+        Outcome {
+            kept,
+            mark: earlier(state.head_mark(), mark),
         }
     }
 
-    fn flood_cap_reached(&mut self, state: &RequestState, end: &StreamEnd) -> bool {
+    fn promoted(&mut self, reason: Reason, threshold: Option<Threshold>) -> Kept {
+        self.counters.bump(Counter::Promoted);
+        self.counters.reason(reason);
+        Kept { reason, threshold }
+    }
+
+    /// What the end-of-stream rules say. A flood of client errors keeps only its allowance: above it
+    /// (the second value) the request counts as any other, so the rules are asked again without the
+    /// error.
+    pub(super) fn verdict_at_end(
+        &mut self,
+        state: &mut RequestState,
+        ending: &Ending<'_>,
+    ) -> (Verdict, bool) {
+        let verdict = self.end_verdict(state, ending, ending.error);
+        let client_error = ending.error && matches!(ending.end.http_status, Some(400..=499));
+        let kept = verdict.threshold;
+        let kept = kept.is_some_and(|threshold| threshold.keeps(state.head.randomness));
+        if client_error && kept && self.flood_cap_reached(state, ending.end) {
+            return (self.end_verdict(state, ending, false), true);
+        }
+        (verdict, false)
+    }
+
+    /// Whether the allowance for client errors is used up. A request asks once.
+    fn flood_cap_reached(&mut self, state: &mut RequestState, end: &StreamEnd) -> bool {
+        if let Some(known) = state.side.flooded {
+            return known;
+        }
         let capped = self.settings.policy.sampling.error_flood.kept_per_minute > 0;
-        capped
-            && !self
-                .client_errors
-                .take(state.facts.route(), end.now_unix_nanos)
+        let route = state.facts.route();
+        let reached = capped && !self.client_errors.take(route, end.now_unix_nanos);
+        state.side.flooded = Some(reached);
+        reached
     }
 
     fn end_verdict(&self, state: &RequestState, ending: &Ending<'_>, error: bool) -> Verdict {
@@ -202,6 +249,8 @@ impl Engine {
                 end: ending.end,
                 duration_nanos: ending.duration_nanos,
                 error,
+                trace_cost: ending.trace_cost,
+                over: ending.over,
             }),
         };
         self.settings.sampler.end(&view)
@@ -217,6 +266,8 @@ impl Engine {
             reason: kept.reason,
             threshold: kept.threshold,
             cost: ending.cost,
+            descendant: state.side.below().mark,
+            subtree_cost: self.subtree_cost(state, ending.cost),
             price_version: table.version(),
             operation: settings.operation(state.labels.mapping).1,
             retention_days: settings

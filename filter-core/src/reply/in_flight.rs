@@ -124,7 +124,8 @@ impl InFlight {
     /// What was delivered to a request so far.
     #[must_use]
     pub fn news(&self, ticket: Ticket) -> News {
-        self.entry(ticket).map_or(News::default(), |entry| entry.news)
+        self.entry(ticket)
+            .map_or(News::default(), |entry| entry.news)
     }
 
     /// Takes a request out, with all that was delivered to it.

@@ -2,7 +2,7 @@
 
 use filter_core::headers::HeaderBlock;
 
-use super::{BAD_ARGUMENT, Headers, Host, HttpCall, NOT_FOUND, OK, give, host};
+use super::{BAD_ARGUMENT, CAS_MISMATCH, Headers, Host, HttpCall, NOT_FOUND, OK, give, host};
 
 /// Records a call and answers with its set status, or with what `action` says.
 fn call(name: &'static str, action: impl FnOnce(&mut Host) -> u32) -> u32 {
@@ -210,8 +210,9 @@ unsafe extern "C" fn proxy_get_shared_data(
     call("get_shared_data", |host| match host.shared.get(&key) {
         Some(value) => {
             give(value, data, size);
+            let version = host.versions.get(&key).copied().unwrap_or(0);
             // SAFETY: the module passes a valid pointer.
-            unsafe { *cas = 1 };
+            unsafe { *cas = version };
             OK
         }
         None => NOT_FOUND,
@@ -224,11 +225,16 @@ unsafe extern "C" fn proxy_set_shared_data(
     key_size: usize,
     value: *const u8,
     value_size: usize,
-    _cas: u32,
+    cas: u32,
 ) -> u32 {
     // SAFETY: the module passes slices.
     let (key, value) = unsafe { (text(key, key_size), bytes(value, value_size).to_vec()) };
     call("set_shared_data", |host| {
+        let version = host.versions.entry(key.clone()).or_default();
+        if cas != 0 && cas != *version {
+            return CAS_MISMATCH;
+        }
+        *version += 1;
         host.shared.insert(key, value);
         OK
     })
@@ -309,6 +315,20 @@ unsafe extern "C" fn proxy_increment_metric(id: u32, offset: i64) -> u32 {
         match host.metric_values.get_mut(id as usize) {
             Some(value) => {
                 *value += offset;
+                OK
+            }
+            None => NOT_FOUND,
+        }
+    })
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn proxy_get_metric(id: u32, value: *mut u64) -> u32 {
+    call("get_metric", |host| {
+        match host.metric_values.get(id as usize) {
+            Some(known) => {
+                // SAFETY: the module passes a valid pointer.
+                unsafe { *value = *known as u64 };
                 OK
             }
             None => NOT_FOUND,

@@ -27,6 +27,7 @@ use std::sync::Mutex;
 pub(crate) const OK: u32 = 0;
 pub(crate) const NOT_FOUND: u32 = 1;
 pub(crate) const BAD_ARGUMENT: u32 = 2;
+pub(crate) const CAS_MISMATCH: u32 = 8;
 pub(crate) const INTERNAL_FAILURE: u32 = 10;
 
 pub(crate) type Headers = Vec<(String, Vec<u8>)>;
@@ -54,6 +55,8 @@ pub(crate) struct Host {
     pub(crate) calls: Vec<&'static str>,
     pub(crate) filter_state: BTreeMap<String, Vec<u8>>,
     pub(crate) shared: BTreeMap<String, Vec<u8>>,
+    /// How often each shared value was set.
+    pub(crate) versions: BTreeMap<String, u32>,
     pub(crate) metric_names: Vec<String>,
     pub(crate) metric_values: Vec<i64>,
     pub(crate) logs: Vec<(u32, String)>,
@@ -239,6 +242,20 @@ impl Stream {
         // SAFETY: a callback of the module.
         assert_eq!(unsafe { proxy_on_response_headers(self.0, 1, end) }, 0);
         host(|host| host.request_headers = kept);
+    }
+
+    /// The response header phase with further lines; the lines as they are left.
+    pub(crate) fn response(self, lines: &[(&str, &str)], end: bool) -> Headers {
+        let lines = lines.iter();
+        let lines = lines.map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec()));
+        let kept = host(|host| {
+            host.response_headers = Some(lines.collect());
+            host.request_headers.take()
+        });
+        // SAFETY: a callback of the module.
+        assert_eq!(unsafe { proxy_on_response_headers(self.0, 1, end) }, 0);
+        host(|host| host.request_headers = kept);
+        host(|host| host.response_headers.clone().unwrap())
     }
 
     pub(crate) fn response_body(self, size: usize, end: bool) {
