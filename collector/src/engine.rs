@@ -26,6 +26,7 @@ use datafusion::arrow::error::ArrowError;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::control::Intake;
 use crate::metrics::Metrics;
 use crate::otlp::batch::SpanBatch;
 use crate::otlp::metrics::LedgerBatch;
@@ -104,6 +105,14 @@ enum Command {
     Tick,
 }
 
+/// Who else sees what was stored, in the committer, after it is durable: so exactly what was
+/// acknowledged, each request once.
+#[derive(Debug, Clone)]
+pub(crate) struct Taps {
+    /// Decisions counted by filters.
+    pub(crate) rates: Arc<Intake>,
+}
+
 /// Handles to the running threads.
 pub(crate) struct Engine {
     store: Arc<Store>,
@@ -121,6 +130,7 @@ impl Engine {
         settings: Settings,
         rules: &Arc<Rules>,
         metrics: &Arc<Metrics>,
+        taps: Taps,
     ) -> Result<Self, OpenError> {
         let lock = recover::lock(dir)?;
         let recovered = recover::recover(dir, settings, rules, metrics)?;
@@ -139,6 +149,7 @@ impl Engine {
             metrics: metrics.clone(),
             poisoned: poisoned.clone(),
             sealed: sealed_sender,
+            taps,
         };
         let compactor = compactor::Compactor {
             catalog: recovered.catalog,

@@ -5,7 +5,8 @@
 //!
 //! [`server`] (caps, transports) -> [`otlp`] (bytes to checked rows) -> [`engine`] (log, one
 //! sync per group of requests, then visible) -> [`store`] (rows in memory, later Parquet
-//! partitions) -> [`query`] (SQL) -> [`page`].
+//! partitions) -> [`query`] (SQL) -> [`page`]. Beside it, [`control`] turns the ledgers' counts into
+//! the rates that filters ask for.
 //!
 //! # What it is not
 //!
@@ -28,6 +29,7 @@
 )]
 
 mod cli;
+mod control;
 mod engine;
 mod metrics;
 mod otlp;

@@ -10,6 +10,9 @@ use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use mesh_config::adaptive::Held;
+
+use crate::control::Status;
 use crate::otlp::limits::Refusal;
 
 /// A number that only rises.
@@ -143,7 +146,7 @@ metrics! {
 }
 
 /// What is measured at the moment of asking.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Gauges {
     /// Estimated bytes of rows in memory.
     pub(crate) hot_bytes: usize,
@@ -157,6 +160,8 @@ pub(crate) struct Gauges {
     pub(crate) in_flight_bytes: usize,
     /// True when the log takes no more records.
     pub(crate) poisoned: bool,
+    /// Adaptive rates; `None` when they are off.
+    pub(crate) control: Option<Status>,
 }
 
 impl Metrics {
@@ -194,6 +199,9 @@ impl Metrics {
         self.plain(&mut page);
         page.gauges(gauges);
         self.totals.render(&mut page.0);
+        if let Some(status) = &gauges.control {
+            page.control(status);
+        }
         page.0
     }
 }
@@ -227,6 +235,30 @@ impl Page {
         );
     }
 
+    fn number(&mut self, name: &str, kind: &str, help: &str, value: f64) {
+        self.family(name, kind, help);
+        let _ = writeln!(self.0, "tracemeter_collector_{name} {value}");
+    }
+
+    fn control(&mut self, status: &Status) {
+        for (name, help, value) in rates_gauges(status) {
+            self.number(name, "gauge", help, value);
+        }
+        for (name, help, value) in rates_counters(status) {
+            self.family(name, "counter", help);
+            self.sample(name, "", value);
+        }
+        self.family(
+            "rates_held_total",
+            "counter",
+            "Windows that changed nothing, by reason.",
+        );
+        for (reason, count) in Held::ALL.iter().zip(status.held) {
+            let label = format!("reason=\"{}\"", reason.as_str());
+            self.sample("rates_held_total", &label, count);
+        }
+    }
+
     fn gauges(&mut self, gauges: &Gauges) {
         for (name, help, value) in [
             (
@@ -256,4 +288,91 @@ impl Page {
             self.sample(name, "", value);
         }
     }
+}
+
+fn rates_gauges(status: &Status) -> [(&'static str, &'static str, f64); 11] {
+    let summary = &status.summary;
+    let (reported, expected) = status.proxies;
+    [
+        (
+            "rates_version",
+            "Version of the table of rates.",
+            status.version as f64,
+        ),
+        (
+            "rates_keys",
+            "Services and routes with an estimate.",
+            status.keys as f64,
+        ),
+        (
+            "rates_target_traces_per_second",
+            "Traces to keep per second, by the policy.",
+            status.target_per_second,
+        ),
+        (
+            "rates_expected_traces_per_second",
+            "Traces that the table is expected to keep per second.",
+            summary.expected_per_second,
+        ),
+        (
+            "rates_observed_traces_per_second",
+            "Traces decided per second in the last window.",
+            summary.observed_per_second,
+        ),
+        (
+            "rates_exempt_traces_per_second",
+            "Those of exempt services.",
+            summary.exempt_per_second,
+        ),
+        (
+            "rates_level_traces_per_second",
+            "What a busy route keeps per second.",
+            summary.level_per_second,
+        ),
+        (
+            "rates_overshoot",
+            "1 when floors keep more than the target.",
+            f64::from(u8::from(summary.overshoot)),
+        ),
+        (
+            "rates_held_windows",
+            "Windows in a row that changed nothing.",
+            f64::from(summary.held_in_a_row),
+        ),
+        (
+            "rates_proxies_reported",
+            "Proxies that reported in the last window.",
+            f64::from(reported),
+        ),
+        (
+            "rates_proxies_expected",
+            "Proxies that should have reported.",
+            f64::from(expected),
+        ),
+    ]
+}
+
+fn rates_counters(status: &Status) -> [(&'static str, &'static str, u64); 4] {
+    [
+        (
+            "rates_windows_total",
+            "Windows that made a table.",
+            status.updates,
+        ),
+        (
+            "rates_state_damaged_total",
+            "States of control that could not be read at start.",
+            status.damaged,
+        ),
+        (
+            "rates_state_unsaved_total",
+            "States of control that could not be written.",
+            status.unsaved,
+        ),
+        (
+            "rates_late_traces_total",
+            "Decisions that came too late for their window.",
+            status.late,
+        ),
+    ]
 }

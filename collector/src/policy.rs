@@ -213,6 +213,11 @@ impl Rules {
             .is_error(http, grpc, false)
     }
 
+    /// The policy itself.
+    pub(crate) fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
     /// How long tiers, errors and aggregates last.
     pub(crate) fn storage(&self) -> &TraceStorage {
         &self.policy.trace_storage

@@ -12,7 +12,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::cli::ServeArgs;
-use crate::engine::{Engine, OpenError};
+use crate::control::{self, Control};
+use crate::engine::{Engine, OpenError, Taps};
 use crate::metrics::Metrics;
 use crate::otlp::limits::Limits;
 use crate::policy::{PolicyError, Rules};
@@ -83,6 +84,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), ServeError> {
         )),
     ];
     let ticker = tokio::spawn(tick(app.clone()));
+    let control = tokio::spawn(control::run(app.control.clone(), stopped.clone()));
     if let Some(path) = &args.addresses_file {
         write_addresses(path, addresses).map_err(|source| ServeError::AddressesFile {
             path: path.clone(),
@@ -102,6 +104,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), ServeError> {
         drop(server.await);
     }
     ticker.abort();
+    drop(control.await);
     // Joins threads: not on a worker of the runtime.
     let closing = app.clone();
     drop(tokio::task::spawn_blocking(move || closing.engine.close()).await);
@@ -121,10 +124,15 @@ fn open(args: &ServeArgs) -> Result<App, ServeError> {
         dedup_bytes: args.dedup_mib << 20,
         ..Settings::default()
     };
-    let engine = Engine::open(&args.data, settings, &rules, &metrics)?;
+    let control = Arc::new(Control::open(&args.data, &rules, control::now_ms()));
+    let taps = Taps {
+        rates: control.intake.clone(),
+    };
+    let engine = Engine::open(&args.data, settings, &rules, &metrics, taps)?;
     let queries = QueryEngine::new(query::Limits::default(), &args.data.join("tmp"))?;
     Ok(App {
         engine,
+        control,
         rules,
         limits: Limits::default(),
         metrics,

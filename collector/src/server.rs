@@ -21,6 +21,7 @@ pub(crate) mod net;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use crate::control::Control;
 use crate::engine::Engine;
 use crate::metrics::{Gauges, Metrics};
 use crate::otlp::limits::Limits;
@@ -40,6 +41,8 @@ pub(crate) struct App {
     pub(crate) metrics: Arc<Metrics>,
     /// Bytes in flight.
     pub(crate) budget: budget::Budget,
+    /// Rates for filters and SDKs.
+    pub(crate) control: Arc<Control>,
     /// SQL.
     pub(crate) queries: QueryEngine,
     /// Set once shutdown has begun.
@@ -65,6 +68,7 @@ impl App {
             partitions,
             in_flight_bytes: self.budget.used(),
             poisoned: self.engine.is_poisoned(),
+            control: self.control.is_enabled().then(|| self.control.status()),
         }
     }
 }

@@ -45,9 +45,11 @@ mod estimate;
 mod fill;
 mod policy;
 mod settings;
+mod snapshot;
 mod table;
 
 pub use settings::Settings;
+pub use snapshot::{KeySnapshot, Snapshot};
 pub use table::Table;
 
 use estimate::{Estimate, Observation};
@@ -86,6 +88,9 @@ pub enum Held {
 }
 
 impl Held {
+    /// Every reason, in the order of their discriminants.
+    pub const ALL: [Self; 3] = [Self::EmptyWindow, Self::NoReports, Self::TooFewReports];
+
     /// A stable label for metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -452,3 +452,53 @@ fn the_defaults_of_the_policy_are_the_defaults_of_the_controller() {
     let policy = mesh_config::Policy::default();
     assert_eq!(Settings::from(&policy.sampling), Settings::default());
 }
+
+#[test]
+fn a_restored_controller_goes_on_as_if_it_had_never_stopped() {
+    let settings = Settings {
+        target_per_second: 10.0,
+        max_keys: 3,
+        ..Settings::default()
+    };
+    let windows: [&[(&str, u64)]; 5] = [
+        &[("a", 9_000), ("b", 400), ("c", 3), ("d", 70)],
+        &[("a", 90_000), ("b", 0), ("e", 3)],
+        &[("a", 80_000), ("b", 500), ("c", 30), ("f", 7)],
+        &[("b", 500)],
+        &[("a", 10), ("g", 5_000)],
+    ];
+    for stop in 0..windows.len() {
+        let mut through = Controller::new(&settings);
+        let mut restored = Controller::new(&settings);
+        for (index, counts) in windows.iter().enumerate() {
+            if index == stop {
+                restored = Controller::restore(restored.snapshot());
+                assert_eq!(restored, through, "restored before window {index}");
+            }
+            let expected = through.update(&window(counts), &settings, |key| *key == "d");
+            let summary = restored.update(&window(counts), &settings, |key| *key == "d");
+            assert_eq!(summary, expected);
+            assert_eq!(restored.table(), through.table());
+        }
+    }
+}
+
+#[test]
+fn a_damaged_snapshot_never_makes_a_rate_that_is_no_rate() {
+    let settings = Settings::default();
+    let mut snapshot = after(3, &[("a", 9_000), ("b", 4)], &settings).snapshot();
+    for key in &mut snapshot.keys {
+        key.per_second = f64::NAN;
+        key.windows = f64::NEG_INFINITY;
+        key.idle_windows = u32::MAX;
+    }
+    snapshot.version = u64::MAX;
+    snapshot.last_new = Some((f64::INFINITY, -1.0));
+    snapshot.arrival_per_second = Some(f64::NAN);
+    let mut controller = Controller::restore(snapshot);
+    for _ in 0..3 {
+        let summary = controller.update(&window(&[("a", 9_000)]), &settings, |_| false);
+        assert!(summary.expected_per_second.is_finite());
+    }
+    assert!(rate(&controller, "a") > 0.1, "learned anew");
+}

@@ -9,7 +9,8 @@ use std::time::Instant;
 
 use tokio::sync::mpsc::Receiver;
 
-use super::{Append, AppendError, Command, Rows};
+use super::{Append, AppendError, Command, Rows, Taps};
+use crate::control;
 use crate::metrics::Metrics;
 use crate::store::generation::Sealed;
 use crate::store::{Inserted, Store};
@@ -29,6 +30,7 @@ pub(super) struct Committer {
     pub(super) metrics: Arc<Metrics>,
     pub(super) poisoned: Arc<AtomicBool>,
     pub(super) sealed: Sender<Arc<Sealed>>,
+    pub(super) taps: Taps,
 }
 
 impl Committer {
@@ -123,6 +125,9 @@ impl Committer {
             Rows::Ledger(batch) => {
                 let (inserted, fresh) = self.store.insert_ledger(batch, now);
                 self.metrics.totals.add(&fresh);
+                for delta in fresh {
+                    self.taps.rates.observe(delta, control::now_ms());
+                }
                 self.metrics.ledger_deltas.add(inserted.new);
                 self.metrics.ledger_duplicates.add(inserted.duplicates);
                 Ok(inserted)

@@ -2,7 +2,8 @@
 //!
 //! A delta is a scope named `tracemeter` with the attribute `tracemeter.sequence`, inside a
 //! resource with `service.instance.id`. Its five metrics (requests with their durations, errors,
-//! cost, request and response bytes) are joined by key into one row per key.
+//! cost, request and response bytes) are joined by key into one row per key. A sixth, the traces
+//! decided per route, is no row: it feeds the adaptive rates.
 //!
 //! This is a cold path (one small request per proxy every few seconds), so it decodes by
 //! `prost`. Other metrics are not stored: their points are counted as rejected, and the sender is
@@ -14,7 +15,9 @@ use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequ
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{InstrumentationScope, KeyValue};
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
-use opentelemetry_proto::tonic::metrics::v1::{Metric, ScopeMetrics, number_data_point};
+use opentelemetry_proto::tonic::metrics::v1::{
+    Metric, NumberDataPoint, ScopeMetrics, number_data_point,
+};
 use prost::{DecodeError, Message};
 
 use crate::policy::FILTER_SCOPE;
@@ -23,6 +26,8 @@ use crate::policy::FILTER_SCOPE;
 const MAX_ROWS: usize = 20_000;
 /// Bytes of one dimension; the filter itself cuts at 128.
 const MAX_TEXT: usize = 512;
+/// The sum of decided traces by route, for adaptive rates.
+const DECIDED: &str = "tracemeter.traces.decided";
 /// Buckets of one histogram; the filter has at most 160.
 const MAX_BUCKETS: usize = 1_024;
 
@@ -77,8 +82,12 @@ pub(crate) struct Delta {
     pub(crate) instance: String,
     /// Number of the delta, from 1 per instance.
     pub(crate) sequence: u64,
+    /// Start of the time covered by [`Delta::decided`], nanoseconds since the epoch.
+    pub(crate) from_ns: i64,
     /// End of the time covered, nanoseconds since the epoch.
     pub(crate) until_ns: i64,
+    /// Traces decided at their root by the base rate, kept or not, by route.
+    pub(crate) decided: BTreeMap<String, u64>,
     /// Sums by key.
     pub(crate) rows: BTreeMap<Key, Sums>,
 }
@@ -195,6 +204,11 @@ fn add(delta: &mut Delta, metric: &Metric) {
                     continue;
                 };
                 let number = u64::try_from(number).unwrap_or(0);
+                if metric.name == DECIDED {
+                    delta.from_ns = i64::try_from(point.start_time_unix_nano).unwrap_or(0);
+                    decide(&mut delta.decided, point, number);
+                    continue;
+                }
                 let sums = delta.rows.entry(key(&point.attributes)).or_default();
                 let slot = match metric.name.as_str() {
                     "tracemeter.requests.errors" => &mut sums.errors,
@@ -207,6 +221,19 @@ fn add(delta: &mut Delta, metric: &Metric) {
             }
         }
         _ => {}
+    }
+}
+
+/// Adds decisions of one route.
+fn decide(decided: &mut BTreeMap<String, u64>, point: &NumberDataPoint, count: u64) {
+    let route = text(&point.attributes, "http.route").unwrap_or_default();
+    let full = decided.len() >= MAX_ROWS;
+    match decided.get_mut(route) {
+        Some(sum) => *sum = sum.saturating_add(count),
+        None if !full => {
+            decided.insert(route.to_owned(), count);
+        }
+        None => {}
     }
 }
 

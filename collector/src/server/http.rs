@@ -13,6 +13,7 @@ use axum::routing::{get, post};
 use super::body::{self, Encoding, MAX_BODY};
 use super::ingest::{self, Accepted, Export, Form, IngestError, RETRY_AFTER_S, Signal};
 use super::{App, api};
+use crate::control;
 use crate::metrics::RequestRefusal as Why;
 use crate::otlp::reply;
 use crate::page;
@@ -31,6 +32,9 @@ pub(crate) fn routes(app: Arc<App>) -> Router {
         .route("/api/traces", get(api::traces))
         .route("/api/traces/{id}", get(api::trace))
         .route("/api/sql", get(api::sql_get).post(api::sql_post))
+        .route("/v1/rates", get(control::rates))
+        .route("/sampling", get(control::sampling))
+        .route("/api/sampling", get(control::sampling))
         .route("/metrics", get(metrics))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))

@@ -8,6 +8,8 @@
     clippy::indexing_slicing
 )]
 
+pub(crate) mod deltas;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -203,6 +205,16 @@ pub(crate) fn post(
     body: &[u8],
 ) -> std::io::Result<Reply> {
     exchange(address, "POST", path, headers, body)
+}
+
+/// A request without a body.
+pub(crate) fn request_with(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> std::io::Result<Reply> {
+    exchange(address, method, path, headers, &[])
 }
 
 fn exchange(

@@ -41,6 +41,31 @@ impl Estimate {
         }
     }
 
+    /// Mean, windows in it, windows without a trace, and whether the key stopped.
+    pub(super) const fn parts(&self) -> (f64, f64, u32, bool) {
+        (
+            self.per_second,
+            self.windows,
+            self.idle_windows,
+            self.silent,
+        )
+    }
+
+    /// From what [`Estimate::parts`] said, perhaps damaged since.
+    pub(super) fn from_parts(
+        per_second: f64,
+        windows: f64,
+        idle_windows: u32,
+        silent: bool,
+    ) -> Self {
+        Self {
+            per_second: super::snapshot::traffic(per_second),
+            windows: super::snapshot::traffic(windows).max(1.0),
+            idle_windows,
+            silent,
+        }
+    }
+
     /// The traffic on which the key's rate is based.
     pub(super) const fn per_second(&self) -> f64 {
         self.per_second

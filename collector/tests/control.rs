@@ -1,0 +1,182 @@
+//! The real binary: rates for filters and SDKs.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests are tests"
+)]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+
+use common::deltas::{Filter, decided};
+use common::{Collector, Reply, get, request_with, wait_for};
+
+const ADAPTIVE: &str = "sampling:
+  default_rate: 0.25
+  service_rates: {pinned: 1.0}
+  adaptive:
+    enabled: true
+    target_traces_per_second: 5
+    adjustment_interval: 1s
+";
+
+fn policy(dir: &Path, text: &str) -> PathBuf {
+    let path = dir.join("policy.yaml");
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+fn start(dir: &Path, text: &str) -> Collector {
+    let policy = policy(dir, text);
+    Collector::start(dir, &["--policy", policy.to_str().unwrap()])
+}
+
+fn rates(collector: &Collector, service: &str) -> Reply {
+    get(collector.http, &format!("/v1/rates?service={service}")).unwrap()
+}
+
+fn header(reply: &Reply, name: &str) -> String {
+    let prefix = format!("{name}: ");
+    let line = reply
+        .head
+        .lines()
+        .find_map(|line| line.strip_prefix(&prefix));
+    line.unwrap_or_default().trim().to_owned()
+}
+
+fn json(reply: &Reply) -> serde_json::Value {
+    serde_json::from_slice(&reply.body).unwrap()
+}
+
+fn rate(threshold: &serde_json::Value) -> f64 {
+    let text = threshold.as_str().unwrap();
+    let parsed = w3c_traceparent_parser::otel::Threshold::parse(text.as_bytes());
+    parsed.unwrap().probability()
+}
+
+#[test]
+fn filters_get_a_table_that_keeps_the_target_and_ask_for_changes_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let collector = start(dir.path(), ADAPTIVE);
+    assert_eq!(rates(&collector, "shop").status, 204, "no window yet");
+    assert_eq!(get(collector.http, "/v1/rates").unwrap().status, 400);
+    let mut filter = Filter::new("shop", "i1");
+    let reply = wait_for("a table with the route", || {
+        filter.send(
+            &collector,
+            &[decided("/cart", 40), decided("/über \"x\"", 1)],
+        );
+        Some(rates(&collector, "shop")).filter(|reply| reply.text().contains("/cart"))
+    });
+    assert_eq!(reply.status, 200);
+    assert_eq!(header(&reply, "content-type"), "application/json");
+    assert_eq!(header(&reply, "cache-control"), "no-cache");
+    let table = json(&reply);
+    assert_eq!(table["service"], "shop");
+    assert!(table["version"].as_u64().unwrap() >= 1);
+    let (cart, unlisted) = (rate(&table["routes"]["/cart"]), rate(&table["unlisted"]));
+    assert!(cart < 0.25 && unlisted > cart, "{table}");
+    assert_eq!(rates(&collector, "pinned").status, 204, "exempt");
+
+    // The filter stops; the table holds.
+    wait_for("a held window", || {
+        let held = collector.metric("tracemeter_collector_rates_held_total{reason=\"no_reports\"}");
+        (held > 0).then_some(())
+    });
+    let reply = rates(&collector, "shop");
+    let tag = header(&reply, "etag");
+    assert!(tag.starts_with('"') && tag.ends_with('"'), "{tag}");
+    for (known, status) in [
+        (tag.clone(), 304),
+        (format!("\"other\", W/{tag}"), 304),
+        ("*".to_owned(), 304),
+        ("\"other\"".to_owned(), 200),
+    ] {
+        let headers = [("if-none-match", known.as_str())];
+        let path = "/v1/rates?service=shop";
+        let again = request_with(collector.http, "GET", path, &headers).unwrap();
+        assert_eq!(
+            (again.status, header(&again, "etag")),
+            (status, tag.clone())
+        );
+        assert_eq!(again.body.is_empty(), status == 304);
+    }
+}
+
+#[test]
+fn a_delta_that_is_sent_again_counts_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let collector = start(dir.path(), ADAPTIVE);
+    let mut filter = Filter::new("shop", "i1");
+    wait_for("a window with the filter's decisions", || {
+        filter.send_again(&collector, &[decided("/cart", 100)], 5);
+        let observed = "tracemeter_collector_rates_observed_traces_per_second";
+        let page = get(collector.http, "/metrics").unwrap().text();
+        let line = page.lines().find_map(|line| line.strip_prefix(observed));
+        let observed: f64 = line.unwrap().trim().parse().unwrap();
+        // A window of half the interval counts double; five times would be seen.
+        assert!(observed <= filter.sent as f64 * 200.0, "{observed}");
+        (observed > 0.0).then_some(())
+    });
+}
+
+#[test]
+fn a_table_survives_kill_9_and_a_damaged_state_begins_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    // A table is given out for ten windows; a restart on a busy machine takes seconds.
+    let slow = ADAPTIVE.replace("1s", "2s");
+    let collector = start(dir.path(), &slow);
+    let mut filter = Filter::new("shop", "i1");
+    wait_for("a table", || {
+        filter.send(&collector, &[decided("/cart", 40)]);
+        rates(&collector, "shop")
+            .text()
+            .contains("/cart")
+            .then_some(())
+    });
+    wait_for("a held window", || {
+        let held = collector.metric("tracemeter_collector_rates_held_total{reason=\"no_reports\"}");
+        (held > 0).then_some(())
+    });
+    let before = rates(&collector, "shop");
+    collector.kill();
+    let collector = start(dir.path(), &slow);
+    let after = rates(&collector, "shop");
+    assert_eq!((after.status, &after.body), (200, &before.body));
+    assert_eq!(header(&after, "etag"), header(&before, "etag"));
+    collector.kill();
+
+    let state = dir.path().join("data/control.v1.json");
+    let mut bytes = std::fs::read(&state).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&state, bytes).unwrap();
+    let collector = start(dir.path(), &slow);
+    assert_eq!(rates(&collector, "shop").status, 204);
+    let damaged = "tracemeter_collector_rates_state_damaged_total";
+    assert_eq!(collector.metric(damaged), 1);
+    assert!(collector.log().contains("its checksum is wrong"));
+}
+
+#[test]
+fn without_adaptive_rates_there_is_no_table_and_sdks_get_the_static_rates() {
+    let dir = tempfile::tempdir().unwrap();
+    let collector = start(
+        dir.path(),
+        &ADAPTIVE.replace("enabled: true", "enabled: false"),
+    );
+    Filter::new("shop", "i1").send(&collector, &[decided("/cart", 40)]);
+    assert_eq!(rates(&collector, "shop").status, 204);
+    for (service, rate) in [("shop", 0.25), ("pinned", 1.0)] {
+        let reply = get(collector.http, &format!("/sampling?service={service}")).unwrap();
+        let strategy = json(&reply);
+        assert_eq!(strategy["strategyType"], "PROBABILISTIC");
+        assert_eq!(strategy["probabilisticSampling"]["samplingRate"], rate);
+        let operations = &strategy["operationSampling"];
+        assert_eq!(operations["defaultSamplingProbability"], rate);
+        assert_eq!(operations["perOperationStrategies"], serde_json::json!([]));
+    }
+}
