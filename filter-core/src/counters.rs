@@ -120,6 +120,24 @@ counters! {
     LedgerRetries = "ledger_retries_total",
     /// Ledger deltas that the collector refused for good: their counts are lost.
     LedgerRefused = "ledger_refused_total",
+    /// Traces that began here and were decided by the collector's rates.
+    RatesTable = "rates_decided_table_total",
+    /// Traces that began here and were decided by this worker's own rates, for want of a table.
+    RatesLocal = "rates_decided_local_total",
+    /// Traces that began here and were decided by the static rates although adaptive ones are on.
+    RatesStatic = "rates_decided_static_total",
+    /// Requests for the collector's rates.
+    RatesRequests = "rates_requests_total",
+    /// Answers with a new table of rates.
+    RatesFetched = "rates_fetched_total",
+    /// Answers that the table at hand still holds.
+    RatesUnchanged = "rates_unchanged_total",
+    /// Answers that there is no table.
+    RatesAbsent = "rates_absent_total",
+    /// Tables that were refused because something in them is wrong; the last good one holds.
+    RatesRefused = "rates_refused_total",
+    /// Requests for rates that failed.
+    RatesFailed = "rates_failed_total",
     /// Blocks of random bytes that the host refused; ids came from the fallback generator.
     EntropyFallback = "entropy_fallback_total",
     /// Configurations refused; the last good one or the defaults went on.

@@ -8,6 +8,7 @@ pub mod companion;
 mod finish;
 mod outlet;
 pub(crate) mod reply;
+mod rating;
 
 use mesh_config::Policy;
 use mesh_config::policy::Direction;
@@ -19,6 +20,7 @@ use crate::facts::Protocol;
 use crate::headers::HeaderBlock;
 use crate::identity::{Identity, Node};
 use crate::per_minute::PerMinute;
+use crate::rates::Rates;
 use crate::route::{CappedNames, Routes};
 use crate::settings::Settings;
 use crate::state::RequestState;
@@ -74,6 +76,8 @@ pub struct Engine {
     routes: Routes,
     tenants: CappedNames,
     low_volume: PerMinute,
+    /// Present where the adaptive rates have a say.
+    rates: Option<Rates>,
     client_errors: PerMinute,
     outlet: Outlet,
     /// Those of earlier policies that still hold something, the oldest first.
@@ -104,6 +108,7 @@ impl Engine {
             writer: Writer::new(settings.writer()),
             routes: Routes::new(settings.routes()),
             tenants: CappedNames::new(policy.attributes.tenant.max_values as usize),
+            rates: settings.rates(&identity),
             low_volume: PerMinute::new(sampling.low_volume.traces_per_minute, max_routes),
             client_errors: PerMinute::new(sampling.error_flood.kept_per_minute, max_routes),
             outlet: Outlet::new(&settings, &identity),
@@ -119,9 +124,12 @@ impl Engine {
     /// Takes over what an engine of an earlier policy still holds: its spans, and the counts of its
     /// ledger and of its metrics. Answers to its requests may be lost with the root context that
     /// made them, so they are made again; all that is taken over has one more byte limit.
-    pub fn take_over(&mut self, previous: Self) {
-        let mut previous_counters = previous.counters;
-        self.counters.absorb(&mut previous_counters);
+    pub fn take_over(&mut self, mut previous: Self) {
+        self.counters.absorb(&mut previous.counters);
+        previous.settle_decided();
+        if let (Some(rates), Some(previous)) = (&mut self.rates, previous.rates.take()) {
+            rates.take_over(previous);
+        }
         let taken = previous.draining.into_iter().chain([previous.outlet]);
         for mut outlet in taken.filter(|outlet| !outlet.is_drained()) {
             self.outlets += 1;
@@ -138,7 +146,8 @@ impl Engine {
     /// Whether nothing waits for the collector any more.
     #[must_use]
     pub fn is_drained(&self) -> bool {
-        self.outlet.is_drained() && self.draining.iter().all(Outlet::is_drained)
+        let settled = !self.rates.as_ref().is_some_and(Rates::has_unsent);
+        settled && self.outlet.is_drained() && self.draining.iter().all(Outlet::is_drained)
     }
 
     /// Whether the listener's direction has to be read for each request: neither the policy nor
@@ -186,8 +195,12 @@ impl Engine {
     }
 
     /// Beats the heart; call once per tick.
-    pub fn tick(&mut self, _now_unix_nanos: u64) {
+    pub fn tick(&mut self, now_unix_nanos: u64) {
         self.counters.bump(Counter::Heartbeat);
+        self.settle_decided();
+        if let Some(rates) = &mut self.rates {
+            rates.tick(now_unix_nanos);
+        }
         self.draining.retain(|outlet| !outlet.is_drained());
     }
 

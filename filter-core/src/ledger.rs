@@ -163,6 +163,8 @@ impl Sums {
 pub struct Ledger {
     max_keys: usize,
     sums: BTreeMap<Vec<u8>, Sums>,
+    /// Traces whose decision the adaptive rates made, by route.
+    decided: BTreeMap<Vec<u8>, u64>,
     scratch: Vec<u8>,
     overflowed: u64,
 }
@@ -174,6 +176,7 @@ impl Ledger {
         Self {
             max_keys,
             sums: BTreeMap::new(),
+            decided: BTreeMap::new(),
             scratch: Vec::new(),
             overflowed: 0,
         }
@@ -202,10 +205,24 @@ impl Ledger {
             .add(amounts);
     }
 
+    /// Counts traces that began here on `route` and whose decision the adaptive rates made, kept or
+    /// not.
+    pub fn add_decided(&mut self, route: &[u8], traces: u64) {
+        let route = cut(route);
+        if let Some(sum) = self.decided.get_mut(route) {
+            *sum = sum.saturating_add(traces);
+            return;
+        }
+        let full = self.decided.len() >= self.max_keys;
+        let route = if full { OVERFLOW } else { route };
+        let sum = self.decided.entry(route.to_vec()).or_default();
+        *sum = sum.saturating_add(traces);
+    }
+
     /// Whether anything was counted since the last seal.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.sums.is_empty()
+        self.sums.is_empty() && self.decided.is_empty()
     }
 
     /// Requests counted under the overflow key since the last call.
@@ -214,9 +231,19 @@ impl Ledger {
     }
 
     /// Takes the counts out and starts again from zero.
-    pub(crate) fn take(&mut self) -> BTreeMap<Vec<u8>, Sums> {
-        std::mem::take(&mut self.sums)
+    pub(crate) fn take(&mut self) -> Counted {
+        Counted {
+            sums: std::mem::take(&mut self.sums),
+            decided: std::mem::take(&mut self.decided),
+        }
     }
+}
+
+/// What a delta holds.
+#[derive(Debug, Default)]
+pub(crate) struct Counted {
+    pub(crate) sums: BTreeMap<Vec<u8>, Sums>,
+    pub(crate) decided: BTreeMap<Vec<u8>, u64>,
 }
 
 fn cut(text: &[u8]) -> &[u8] {

@@ -35,6 +35,7 @@ pub mod ledger;
 pub mod otlp;
 pub mod per_minute;
 pub mod reply;
+pub mod rates;
 pub mod route;
 mod settings;
 mod span;

@@ -14,6 +14,7 @@ use crate::facts::MAX_KEPT;
 use crate::headers::RequestHeaders;
 use crate::identity::Identity;
 use crate::ledger::LedgerSettings;
+use crate::rates::Rates;
 use crate::route::RouteSettings;
 
 /// What an incoming context may say at one listener.
@@ -168,6 +169,12 @@ impl Settings {
             interval_nanos: nanos(export.ledger_interval),
             timeout_nanos: nanos(export.timeout),
         }
+    }
+
+    /// The adaptive rates, where they have a say: Envoy's own tracer decides by its own.
+    pub(crate) fn rates(&self, identity: &Identity) -> Option<Rates> {
+        let used = self.sampler.is_adaptive() && self.owns_context();
+        used.then(|| Rates::new(&self.policy, &identity.service))
     }
 
     pub(crate) fn routes(&self) -> RouteSettings {

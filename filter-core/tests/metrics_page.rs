@@ -32,6 +32,7 @@ fn page() -> String {
         "\n| name | what is shown |\n|---|---|\n\
          | `tracemeter_queue_bytes` | Gauge: bytes of spans that wait for the collector, all workers together. |\n\
          | `tracemeter_workers` | Gauge: workers of the proxy that have served a request; a new VM counts anew. |\n\
+         | `tracemeter_rates_version` | Gauge: version of the collector's rate table that decides; 0 while another source does. |\n\
          \n## Decisions by reason\n\nThe same words stand in the span attribute `sampling.reason` and in the \
          explain header.\n\n| name | kept | reason |\n|---|---|---|\n",
     );

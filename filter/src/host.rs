@@ -6,7 +6,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use proxy_wasm::hostcalls;
-use proxy_wasm::types::{LogLevel, MapType, Status};
+use proxy_wasm::types::{BufferType, LogLevel, MapType, Status};
 
 use crate::raw;
 
@@ -131,18 +131,25 @@ pub(crate) enum DispatchError {
     Overloaded,
 }
 
-/// Sends an OTLP/HTTP request; only from the root context.
+/// Sends a request to the collector; only from the root context.
 pub(crate) fn dispatch(
     cluster: &str,
     headers: Vec<(&str, &str)>,
-    body: &[u8],
+    body: Option<&[u8]>,
     timeout: Duration,
 ) -> Result<u32, DispatchError> {
-    match hostcalls::dispatch_http_call(cluster, headers, Some(body), vec![], timeout) {
+    match hostcalls::dispatch_http_call(cluster, headers, body, vec![], timeout) {
         Ok(token) => Ok(token),
         Err(Status::BadArgument) => Err(DispatchError::NoCluster),
         Err(_) => Err(DispatchError::Overloaded),
     }
+}
+
+/// The body of the answer to a call; only in its callback.
+pub(crate) fn call_response_body(size: usize) -> Option<Vec<u8>> {
+    hostcalls::get_buffer(BufferType::HttpCallResponseBody, 0, size)
+        .ok()
+        .flatten()
 }
 
 /// A header of the answer to an export request; only in its callback.

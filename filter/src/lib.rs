@@ -28,6 +28,7 @@ mod entropy;
 mod host;
 mod metrics;
 mod node;
+mod rates;
 #[expect(
     unsafe_code,
     reason = "host calls are foreign functions; the SDK's wrappers cost too much per request"

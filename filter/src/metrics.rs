@@ -7,11 +7,16 @@ use proxy_wasm::types::MetricType;
 /// Name of the gauge of bytes that wait for the collector, summed over all workers.
 const QUEUE_BYTES: &str = "tracemeter_queue_bytes";
 
+/// Name of the gauge of the version of the rate table that decides; 0 while another source does.
+const RATES_VERSION: &str = "tracemeter_rates_version";
+
 /// Metric ids, in the order of [`Metric::all`].
 pub(crate) struct Metrics {
     ids: Vec<Option<u32>>,
     queue_bytes: Option<u32>,
     reported_queue_bytes: i64,
+    rates_version: Option<u32>,
+    reported_rates_version: u64,
 }
 
 impl Metrics {
@@ -24,6 +29,21 @@ impl Metrics {
             ids: Metric::all().map(|metric| counter(metric).ok()).collect(),
             queue_bytes: hostcalls::define_metric(MetricType::Gauge, QUEUE_BYTES).ok(),
             reported_queue_bytes: 0,
+            rates_version: hostcalls::define_metric(MetricType::Gauge, RATES_VERSION).ok(),
+            reported_rates_version: 0,
+        }
+    }
+
+    /// Shows the version of the rates in force, where it has changed. Workers share the gauge and
+    /// their table; the last change is what it shows.
+    pub(crate) fn rates_version(&mut self, version: Option<u64>) {
+        let Some(version) = version.filter(|version| *version != self.reported_rates_version)
+        else {
+            return;
+        };
+        self.reported_rates_version = version;
+        if let Some(id) = self.rates_version {
+            let _ = hostcalls::record_metric(id, version);
         }
     }
 

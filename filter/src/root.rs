@@ -17,6 +17,7 @@ use crate::host::{self, DispatchError};
 use crate::metrics::Metrics;
 use crate::node;
 use crate::returns;
+use crate::rates;
 use crate::stream::Stream;
 
 /// How often batches are looked at and counters are flushed. It bounds what a stopped proxy loses.
@@ -47,6 +48,15 @@ thread_local! {
     static LEGACY: RefCell<Vec<(String, Engine)>> = const { RefCell::new(Vec::new()) };
 }
 
+/// What a call to the collector carries.
+#[derive(Debug, Clone, Copy)]
+enum Call {
+    /// The export request of this id.
+    Export(u64),
+    /// The request for the adaptive rates.
+    Rates,
+}
+
 /// See the module documentation.
 pub(crate) struct Root {
     shared: Option<Rc<RefCell<Shared>>>,
@@ -57,8 +67,8 @@ pub(crate) struct Root {
     traces_path: String,
     metrics_path: String,
     timeout: Duration,
-    /// Host call token and the export request it carries, at most as many as are in flight.
-    calls: Vec<(u32, u64)>,
+    /// Host call tokens and what they carry, at most as many as are in flight.
+    calls: Vec<(u32, Call)>,
     /// Plugin name and root id: what successors of this root context have in common with it.
     key: String,
 }
@@ -163,8 +173,8 @@ impl Root {
             let fixed = self.headers.iter();
             let fixed = fixed.map(|(name, value)| (name.as_str(), value.as_str()));
             let headers = fixed.chain([(":path", path.as_str())]).collect();
-            match host::dispatch(&self.cluster, headers, &dispatch.body, self.timeout) {
-                Ok(token) => self.calls.push((token, dispatch.id)),
+            match host::dispatch(&self.cluster, headers, Some(&dispatch.body), self.timeout) {
+                Ok(token) => self.calls.push((token, Call::Export(dispatch.id))),
                 Err(error) => {
                     let outcome = match error {
                         DispatchError::NoCluster => Outcome::NoCluster,
@@ -207,21 +217,30 @@ impl Context for Root {
         &mut self,
         token: u32,
         _headers: usize,
-        _body: usize,
+        body: usize,
         _trailers: usize,
     ) {
         let Some(index) = self.calls.iter().position(|(known, _)| *known == token) else {
             return;
         };
-        let (_, id) = self.calls.swap_remove(index);
+        let (_, call) = self.calls.swap_remove(index);
         let number = |name| {
             let value = host::call_response_header(name)?;
             std::str::from_utf8(&value).ok()?.parse::<u64>().ok()
         };
         let status = number(":status").and_then(|status| u16::try_from(status).ok());
-        let outcome = Outcome::from_status(status.unwrap_or(0), number("retry-after"));
         let now = host::now_unix_nanos();
         let Some(shared) = &self.shared else { return };
+        let id = match call {
+            Call::Export(id) => id,
+            Call::Rates => {
+                if let Ok(mut shared) = shared.try_borrow_mut() {
+                    rates::answered(&mut shared, status.unwrap_or(0), body, now);
+                }
+                return;
+            }
+        };
+        let outcome = Outcome::from_status(status.unwrap_or(0), number("retry-after"));
         if let Ok(mut shared) = shared.try_borrow_mut() {
             let entropy = shared.entropy.next_u64();
             shared.engine.export_outcome(id, outcome, now, entropy);
@@ -304,9 +323,12 @@ impl RootContext for Root {
         shared.engine.count(Counter::EntropyFallback, refused);
         shared.engine.tick(now);
         self.export(&mut shared, now);
+        let asked = rates::ask(&mut shared, &self.cluster, &self.headers, self.timeout, now);
+        self.calls.extend(asked.map(|token| (token, Call::Rates)));
         if let Some(metrics) = &mut self.metrics {
             let queue_bytes = shared.engine.buffered_bytes();
             metrics.flush(shared.engine.counters(), queue_bytes);
+            metrics.rates_version(shared.engine.rates_version());
         }
     }
 

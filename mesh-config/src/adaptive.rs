@@ -41,6 +41,7 @@
 //! Limits: time and memory grow with the keys reported, at most [`MAX_REPORTED_KEYS`] of which are
 //! looked at; the rest counts as traffic of one unlisted key. Looking up a rate allocates nothing.
 
+mod answer;
 mod estimate;
 mod fill;
 mod policy;
@@ -48,6 +49,7 @@ mod settings;
 mod snapshot;
 mod table;
 
+pub use answer::{AnswerError, MAX_ANSWER_BYTES, MAX_ANSWER_ROUTES};
 pub use settings::Settings;
 pub use snapshot::{KeySnapshot, Snapshot};
 pub use table::Table;

@@ -11,5 +11,5 @@ mod reason;
 mod sampler;
 
 pub use reason::Reason;
-pub use sampler::{Sampler, Verdict};
+pub use sampler::{BaseRate, Sampler, Verdict};
 pub use w3c_traceparent_parser::otel::{Randomness, Threshold};

@@ -176,9 +176,14 @@ impl Engine {
         if self.is_companion() {
             return (followed(request), None);
         }
-        let view = request.view(self, labels);
-        let verdict = self.settings.sampler.head(&view, None);
         let accepted = request.accepted;
+        let undecided = accepted.sampling == Parent::Unknown;
+        let base = self.base_rate(undecided, request.facts.route());
+        let view = request.view(self, labels);
+        let verdict = self.settings.sampler.head_with(&view, base);
+        if verdict.forced && undecided {
+            self.rate_was_forced(request.facts.route());
+        }
         let explicit = request.incoming.explicit_randomness();
         let randomness = request.incoming.randomness(accepted.trace_id);
         let Decision {
@@ -196,7 +201,6 @@ impl Engine {
         };
         // Only where nobody whom we believe has decided yet: floors at every hop would keep pieces
         // of traces. A trace that is kept anyway counts towards the floor.
-        let undecided = accepted.sampling == Parent::Unknown;
         let floor = undecided
             && self
                 .low_volume

@@ -43,6 +43,13 @@ impl Outlet {
         }
     }
 
+    /// Counts traces that the adaptive rates decided.
+    pub(super) fn count_decided(&mut self, route: &[u8], traces: u64) {
+        if self.flush.is_enabled() {
+            self.ledger.add_decided(route, traces);
+        }
+    }
+
     /// Another outlet takes its place: what is there goes out at once, what is under way again,
     /// both as that of number `number`.
     pub(super) fn close(&mut self, number: u64) {

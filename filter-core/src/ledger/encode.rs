@@ -3,21 +3,28 @@
 //!
 //! Five metrics per key: the histogram `tracemeter.requests.duration` (its count is the number of
 //! requests) and the sums `tracemeter.requests.errors`, `tracemeter.cost`, `tracemeter.request.bytes`
-//! and `tracemeter.response.bytes`; sums of zero are left out. The delta's number is the scope
+//! and `tracemeter.response.bytes`; sums of zero are left out. Where adaptive rates are on, the sum
+//! `tracemeter.traces.decided` counts per `http.route` the traces that they decided. The delta's number is the scope
 //! attribute `tracemeter.sequence`; the instance is the resource's `service.instance.id`.
 
 use std::collections::BTreeMap;
 
 use super::histogram::{Histogram, SCALE};
-use super::{Sums, attributes};
+use super::{Counted, Sums, attributes};
 use crate::otlp::request::SCOPE_NAME;
-use crate::otlp::wire::{self, AnyValue};
+use crate::otlp::wire::{self, AnyValue, Open};
 
 /// `AggregationTemporality::DELTA`.
 const DELTA: u64 = 1;
 
 /// Scope attribute that numbers the deltas of one instance, from 1.
 pub(crate) const SEQUENCE: &str = "tracemeter.sequence";
+
+/// Name of the metric from which the collector computes the adaptive rates.
+const DECIDED: &str = "tracemeter.traces.decided";
+
+/// Attribute of a route, as in [`super::ATTRIBUTES`].
+const ROUTE: &str = "http.route";
 
 /// A metric that is one number per key.
 struct SumMetric {
@@ -57,12 +64,8 @@ pub(crate) struct Window {
 }
 
 /// Encodes a delta. `resource` is an encoded `ResourceMetrics.resource` field.
-pub(crate) fn encode(
-    resource: &[u8],
-    sequence: u64,
-    window: Window,
-    sums: &BTreeMap<Vec<u8>, Sums>,
-) -> Vec<u8> {
+pub(crate) fn encode(resource: &[u8], sequence: u64, window: Window, counted: &Counted) -> Vec<u8> {
+    let sums = &counted.sums;
     let mut out = Vec::with_capacity(resource.len() + 512 * sums.len());
     let resource_metrics = wire::begin(&mut out, 1);
     out.extend_from_slice(resource);
@@ -73,10 +76,13 @@ pub(crate) fn encode(
     let number = i64::try_from(sequence).unwrap_or(i64::MAX);
     wire::attribute(&mut out, 3, SEQUENCE, AnyValue::Int(number));
     wire::end(&mut out, scope);
-    durations(&mut out, window, sums);
+    if !sums.is_empty() {
+        durations(&mut out, window, sums);
+    }
     for metric in &SUMS {
         sum(&mut out, metric, window, sums);
     }
+    decided(&mut out, window, &counted.decided);
     wire::end(&mut out, scope_metrics);
     wire::end(&mut out, resource_metrics);
     out
@@ -96,23 +102,51 @@ fn sum(out: &mut Vec<u8>, metric: &SumMetric, window: Window, sums: &BTreeMap<Ve
     let data = wire::begin(out, 7);
     for (key, sums) in sums {
         let value = (metric.read)(sums);
-        if value == 0 {
-            continue;
+        if value > 0 {
+            sum_point(out, window, value, attributes(key));
         }
-        let point = wire::begin(out, 1);
-        wire::fixed64(out, 2, window.from_unix_nanos);
-        wire::fixed64(out, 3, window.until_unix_nanos);
-        // as_int: sfixed64. Sums beyond i64 would take centuries; they stop there.
-        wire::fixed64(out, 6, value.min(i64::MAX as u64));
-        for (name, text) in attributes(key) {
-            wire::attribute(out, 7, name, AnyValue::String(text));
-        }
-        wire::end(out, point);
     }
+    end_sum(out, open, data);
+}
+
+/// Traces decided by the adaptive rates, per route.
+fn decided(out: &mut Vec<u8>, window: Window, routes: &BTreeMap<Vec<u8>, u64>) {
+    if routes.is_empty() {
+        return;
+    }
+    let open = wire::begin(out, 2);
+    named(out, DECIDED, "{trace}");
+    let data = wire::begin(out, 7);
+    for (route, traces) in routes {
+        let route = [(ROUTE, route.as_slice())];
+        let route = route.into_iter().filter(|(_, route)| !route.is_empty());
+        sum_point(out, window, *traces, route);
+    }
+    end_sum(out, open, data);
+}
+
+fn sum_point<'k>(
+    out: &mut Vec<u8>,
+    window: Window,
+    value: u64,
+    attributes: impl Iterator<Item = (&'static str, &'k [u8])>,
+) {
+    let point = wire::begin(out, 1);
+    wire::fixed64(out, 2, window.from_unix_nanos);
+    wire::fixed64(out, 3, window.until_unix_nanos);
+    // as_int: sfixed64. Sums beyond i64 would take centuries; they stop there.
+    wire::fixed64(out, 6, value.min(i64::MAX as u64));
+    for (name, text) in attributes {
+        wire::attribute(out, 7, name, AnyValue::String(text));
+    }
+    wire::end(out, point);
+}
+
+fn end_sum(out: &mut Vec<u8>, metric: Open, data: Open) {
     wire::uint(out, 2, DELTA);
     wire::uint(out, 3, 1);
     wire::end(out, data);
-    wire::end(out, open);
+    wire::end(out, metric);
 }
 
 fn durations(out: &mut Vec<u8>, window: Window, sums: &BTreeMap<Vec<u8>, Sums>) {

@@ -189,7 +189,7 @@ fn hostile_texts_cannot_forge_another_key() {
     let mut ledger = Ledger::new(10);
     ledger.add(&key(b"/a\0evil", StatusClass::Success), &amounts(1));
     let sums = ledger.take();
-    let (encoded, _) = sums.iter().next().unwrap();
+    let (encoded, _) = sums.sums.iter().next().unwrap();
     let parts: Vec<_> = attributes(encoded).collect();
     assert!(
         parts.contains(&("http.route", b"/a?evil".as_slice())),

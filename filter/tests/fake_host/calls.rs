@@ -71,15 +71,19 @@ unsafe extern "C" fn proxy_set_tick_period_milliseconds(_period: u32) -> u32 {
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn proxy_get_buffer_bytes(
-    _buffer: u32,
+    buffer: u32,
     _start: usize,
     _max: usize,
     data: *mut *mut u8,
     size: *mut usize,
 ) -> u32 {
-    let configuration = host(|host| host.configuration.clone());
+    let content = host(|host| match buffer {
+        4 => host.call_body.clone(),
+        7 => host.configuration.clone(),
+        other => panic!("buffer {other}"),
+    });
     call("get_buffer", |_| {
-        give(&configuration, data, size);
+        give(&content, data, size);
         OK
     })
 }
@@ -329,6 +333,19 @@ unsafe extern "C" fn proxy_get_metric(id: u32, value: *mut u64) -> u32 {
             Some(known) => {
                 // SAFETY: the module passes a valid pointer.
                 unsafe { *value = *known as u64 };
+                OK
+            }
+            None => NOT_FOUND,
+        }
+    })
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn proxy_record_metric(id: u32, value: u64) -> u32 {
+    call("record_metric", |host| {
+        match host.metric_values.get_mut(id as usize) {
+            Some(held) => {
+                *held = value as i64;
                 OK
             }
             None => NOT_FOUND,

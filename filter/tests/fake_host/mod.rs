@@ -49,6 +49,7 @@ pub(crate) struct Host {
     pub(crate) request_headers: Option<Headers>,
     pub(crate) response_headers: Option<Headers>,
     pub(crate) call_headers: Option<Headers>,
+    pub(crate) call_body: Vec<u8>,
     pub(crate) properties: BTreeMap<String, Vec<u8>>,
     pub(crate) configuration: Vec<u8>,
     /// Names of the host calls, in order.
@@ -172,14 +173,20 @@ impl Root {
 
     /// Answers an HTTP call of the module.
     pub(crate) fn answer(self, call: &HttpCall, headers: &[(&str, &str)]) {
+        self.answer_with(call, headers, b"");
+    }
+
+    /// The same with a body.
+    pub(crate) fn answer_with(self, call: &HttpCall, headers: &[(&str, &str)], body: &[u8]) {
         let lines = headers.iter();
         let lines = lines.map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec()));
         host(|host| {
             host.call_headers = Some(lines.collect());
+            host.call_body = body.to_vec();
             host.active_root = self.0;
         });
         // SAFETY: a callback of the module with the token of its own call.
-        unsafe { proxy_on_http_call_response(self.0, call.token, headers.len(), 0, 0) };
+        unsafe { proxy_on_http_call_response(self.0, call.token, headers.len(), body.len(), 0) };
         host(|host| host.call_headers = None);
     }
 

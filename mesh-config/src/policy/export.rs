@@ -19,8 +19,7 @@ section! {
         path: String = "/v1/traces".to_owned();
         /// Path for counts.
         metrics_path: String = "/v1/metrics".to_owned();
-        /// Path of the adaptive rate table, asked for when `sampling.adaptive` is on. Not in effect
-        /// yet.
+        /// Path of the adaptive rate table, asked for when `sampling.adaptive` is on.
         rates_path: String = "/v1/rates".to_owned();
         /// How long a batch may take.
         timeout: Duration = Duration::from_secs(5);

@@ -122,8 +122,10 @@ section! {
 section! {
     /// Rates that follow the traffic, so that the mesh as a whole keeps a steady number of traces.
     /// They take the place of the base rate; rules, critical flows, services at rate 1 and
-    /// environments above the default rate are exempt. Not in effect yet: the filter keeps the
-    /// static rates.
+    /// environments above the default rate are exempt. The collector computes them from the counts
+    /// of all proxies and the filters ask it for them; they hold where a trace begins, so that a
+    /// change never splits one. Until the first answer the static rates hold; without an answer
+    /// for three intervals each worker follows its own traffic.
     Adaptive {
         /// Whether rates follow the traffic; off means the static rates, bit for bit.
         enabled: bool = false;
@@ -135,6 +137,9 @@ section! {
         max_sampling_rate: Probability = Probability::ONE;
         /// How often rates are computed anew.
         adjustment_interval: Duration = Duration::from_secs(60);
+        /// The part of the target that one worker of a proxy takes upon itself while no collector
+        /// answers; about one by the number of workers at which traces begin.
+        local_share: Probability = Probability::ppm(100_000);
         /// Services that keep their static rate.
         exempt: Vec<String> = Vec::new();
     }

@@ -16,6 +16,21 @@ pub struct Verdict {
     pub rule: Option<u16>,
     /// Whether a rule could still raise the probability when more is known.
     pub pending: bool,
+    /// Whether a rule keeps the trace whatever the base rate is: then no controller has a say.
+    pub forced: bool,
+}
+
+/// Where the probability that holds without any rule comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BaseRate {
+    /// The static rates of the policy.
+    Policy,
+    /// The controller's threshold for this request's key, where the policy lets it have a say.
+    Adaptive(Threshold),
+    /// None: another hop has decided by the controller's rates, and asking again with the rates of
+    /// another time or place would keep a part of a trace. Where the policy exempts the service
+    /// from the controller, its static rates hold.
+    Decided,
 }
 
 impl Verdict {
@@ -24,6 +39,7 @@ impl Verdict {
         reason: Reason::NotSampled,
         rule: None,
         pending: false,
+        forced: false,
     };
 
     /// Takes over a candidate that keeps more; on a tie what stands first stays.
@@ -139,23 +155,30 @@ impl Sampler {
     /// The verdict when the request's headers have arrived. `adaptive` is the controller's
     /// threshold for this request's key, if it has given one.
     pub fn head(&self, attributes: &impl Attributes, adaptive: Option<Threshold>) -> Verdict {
+        let base = adaptive.map_or(BaseRate::Policy, BaseRate::Adaptive);
+        self.head_with(attributes, base)
+    }
+
+    /// [`Sampler::head`] where another hop may have decided already.
+    pub fn head_with(&self, attributes: &impl Attributes, base: BaseRate) -> Verdict {
         let mut verdict = Verdict::NOTHING;
-        match adaptive.filter(|_| self.adaptive) {
-            Some(threshold) => {
-                verdict.offer(
-                    Rate {
-                        threshold: Some(threshold),
-                    },
-                    Reason::AdaptiveRate,
-                    None,
-                );
+        let base = if self.adaptive {
+            base
+        } else {
+            BaseRate::Policy
+        };
+        match base {
+            BaseRate::Policy => self.offer_base(attributes, &mut verdict),
+            BaseRate::Adaptive(threshold) => {
+                let threshold = Some(threshold);
+                verdict.offer(Rate { threshold }, Reason::AdaptiveRate, None);
             }
-            None => self.offer_base(attributes, &mut verdict),
+            BaseRate::Decided => {}
         }
         for rule in &self.rules {
             self.offer_rule(rule, attributes, &mut verdict);
         }
-        if verdict.threshold.is_none() {
+        if verdict.threshold.is_none() && base != BaseRate::Decided {
             verdict.reason = Reason::RateZero;
         }
         verdict
@@ -187,7 +210,10 @@ impl Sampler {
 
     fn offer_rule(&self, rule: &Rule, attributes: &impl Attributes, verdict: &mut Verdict) {
         match rule.condition.eval(attributes) {
-            Tri::True => verdict.offer(rule.rate, rule.reason, rule.index),
+            Tri::True => {
+                verdict.forced |= rule.rate.threshold == Some(Threshold::ALWAYS);
+                verdict.offer(rule.rate, rule.reason, rule.index);
+            }
             Tri::Unknown => verdict.pending = true,
             Tri::False => {}
         }
