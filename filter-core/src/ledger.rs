@@ -164,7 +164,7 @@ pub struct Ledger {
     max_keys: usize,
     sums: BTreeMap<Vec<u8>, Sums>,
     /// Traces whose decision the adaptive rates made, by route.
-    decided: BTreeMap<Vec<u8>, u64>,
+    decided: Decided,
     scratch: Vec<u8>,
     overflowed: u64,
 }
@@ -176,7 +176,7 @@ impl Ledger {
         Self {
             max_keys,
             sums: BTreeMap::new(),
-            decided: BTreeMap::new(),
+            decided: Vec::new(),
             scratch: Vec::new(),
             overflowed: 0,
         }
@@ -209,14 +209,22 @@ impl Ledger {
     /// not.
     pub fn add_decided(&mut self, route: &[u8], traces: u64) {
         let route = cut(route);
-        if let Some(sum) = self.decided.get_mut(route) {
-            *sum = sum.saturating_add(traces);
-            return;
+        let find = |decided: &Decided, route: &[u8]| {
+            decided.binary_search_by(|(name, _)| name.as_slice().cmp(route))
+        };
+        let (mut route, mut found) = (route, find(&self.decided, route));
+        if found.is_err() && self.decided.len() >= self.max_keys {
+            route = OVERFLOW;
+            found = find(&self.decided, route);
         }
-        let full = self.decided.len() >= self.max_keys;
-        let route = if full { OVERFLOW } else { route };
-        let sum = self.decided.entry(route.to_vec()).or_default();
-        *sum = sum.saturating_add(traces);
+        match found {
+            Ok(at) => {
+                if let Some((_, sum)) = self.decided.get_mut(at) {
+                    *sum = sum.saturating_add(traces);
+                }
+            }
+            Err(at) => self.decided.insert(at, (route.to_vec(), traces)),
+        }
     }
 
     /// Whether anything was counted since the last seal.
@@ -243,8 +251,11 @@ impl Ledger {
 #[derive(Debug, Default)]
 pub(crate) struct Counted {
     pub(crate) sums: BTreeMap<Vec<u8>, Sums>,
-    pub(crate) decided: BTreeMap<Vec<u8>, u64>,
+    pub(crate) decided: Decided,
 }
+
+/// Traces by route, sorted.
+type Decided = Vec<(Vec<u8>, u64)>;
 
 fn cut(text: &[u8]) -> &[u8] {
     text.get(..MAX_TEXT_BYTES).unwrap_or(text)

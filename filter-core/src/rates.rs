@@ -17,8 +17,6 @@
 mod fetch;
 mod local;
 
-use std::collections::BTreeMap;
-
 use mesh_config::Policy;
 use mesh_config::adaptive::{Settings, Table};
 use mesh_config::sampling::Threshold;
@@ -66,7 +64,8 @@ pub struct Rates {
     /// The lowest and the highest threshold that the policy allows, whoever asks for another.
     bounds: (Threshold, Option<Threshold>),
     source: Source,
-    routes: BTreeMap<Vec<u8>, Route>,
+    /// Sorted by name; a vector because a further kind of map is 8 kB of code.
+    routes: Vec<(Vec<u8>, Route)>,
     fetched: Option<Fetched>,
     fetch: Fetch,
     local: Local,
@@ -94,7 +93,7 @@ impl Rates {
                 bound(adaptive.min_sampling_rate),
             ),
             source: Source::Static,
-            routes: BTreeMap::new(),
+            routes: Vec::new(),
             fetched: None,
             fetch: Fetch::new(policy, service, interval_nanos),
             local: Local::new(settings.with_share(adaptive.local_share.get())),
@@ -112,28 +111,44 @@ impl Rates {
             Source::Table => Counter::RatesTable,
             Source::Local => Counter::RatesLocal,
         });
-        let mut route = cut(route);
-        if !self.routes.contains_key(route) {
-            if self.routes.len() >= MAX_ROUTES {
-                route = OTHER;
-            }
-            let threshold = self.lookup(route);
-            let fresh = Route {
-                threshold,
-                ..Route::default()
-            };
-            self.routes.entry(route.to_vec()).or_insert(fresh);
-        }
-        let route = self.routes.get_mut(route)?;
+        let at = self.place(route);
+        let (_, route) = self.routes.get_mut(at)?;
         route.unsent += 1;
         route.window += 1;
         route.threshold
     }
 
+    /// Where a route stands, or the one that further routes are counted as; now it does.
+    fn place(&mut self, route: &[u8]) -> usize {
+        let mut route = cut(route);
+        let mut found = self.find(route);
+        if found.is_err() && self.routes.len() >= MAX_ROUTES {
+            route = OTHER;
+            found = self.find(route);
+        }
+        match found {
+            Ok(at) => at,
+            Err(at) => {
+                let fresh = Route {
+                    threshold: self.lookup(route),
+                    ..Route::default()
+                };
+                self.routes.insert(at, (route.to_vec(), fresh));
+                at
+            }
+        }
+    }
+
+    fn find(&self, route: &[u8]) -> Result<usize, usize> {
+        self.routes
+            .binary_search_by(|(name, _)| name.as_slice().cmp(route))
+    }
+
     /// The trace that was just counted is kept by a rule whatever the rate: it is not one of those
     /// that the rates decide.
     pub fn forced(&mut self, route: &[u8]) {
-        if let Some(route) = self.routes.get_mut(cut(route)) {
+        let at = self.place(route);
+        if let Some((_, route)) = self.routes.get_mut(at) {
             route.unsent = route.unsent.saturating_sub(1);
             route.window = route.window.saturating_sub(1);
         }
@@ -154,7 +169,7 @@ impl Rates {
     /// Whether counts are here that no ledger has.
     #[must_use]
     pub fn has_unsent(&self) -> bool {
-        self.unsent && self.routes.values().any(|route| route.unsent > 0)
+        self.unsent && self.routes.iter().any(|(_, route)| route.unsent > 0)
     }
 
     /// Takes over what the rates of an earlier policy knew of the same service. Its counts must
@@ -183,7 +198,7 @@ impl Rates {
             return;
         };
         let counts = self.routes.iter_mut();
-        let counts = counts.map(|(name, route)| (name, std::mem::take(&mut route.window)));
+        let counts = counts.map(|(name, route)| (&*name, std::mem::take(&mut route.window)));
         if fresh {
             counts.for_each(drop);
         } else {

@@ -44,6 +44,7 @@
 mod answer;
 mod estimate;
 mod fill;
+mod order;
 mod policy;
 mod settings;
 mod snapshot;
@@ -300,10 +301,9 @@ impl<K: Ord + Clone> Controller<K> {
             .iter()
             .map(|(key, state)| (state.exempt, state.traffic.per_second(), key.clone()))
             .collect();
-        order.sort_by(|a, b| {
-            (b.0.cmp(&a.0))
-                .then(b.1.total_cmp(&a.1))
-                .then_with(|| a.2.cmp(&b.2))
+        order::sort(&mut order, |a, b| {
+            let order = (b.0.cmp(&a.0)).then(b.1.total_cmp(&a.1));
+            order.then_with(|| a.2.cmp(&b.2)).is_lt()
         });
         order
             .iter()

@@ -110,7 +110,7 @@ fn sum(out: &mut Vec<u8>, metric: &SumMetric, window: Window, sums: &BTreeMap<Ve
 }
 
 /// Traces decided by the adaptive rates, per route.
-fn decided(out: &mut Vec<u8>, window: Window, routes: &BTreeMap<Vec<u8>, u64>) {
+fn decided(out: &mut Vec<u8>, window: Window, routes: &[(Vec<u8>, u64)]) {
     if routes.is_empty() {
         return;
     }

@@ -1,5 +1,6 @@
 //! The published result: a rate per key.
 
+use super::order;
 use core::borrow::Borrow;
 use w3c_traceparent_parser::otel::Threshold;
 
@@ -32,7 +33,7 @@ impl<K: Ord> Table<K> {
         unlisted: Threshold,
     ) -> Self {
         entries.retain(|(_, threshold)| *threshold != unlisted);
-        entries.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.cmp(&b.1)));
+        order::sort(&mut entries, |a, b| a < b);
         entries.dedup_by(|later, first| later.0 == first.0);
         Self {
             version,
