@@ -7,8 +7,8 @@ mod begin;
 pub mod companion;
 mod finish;
 mod outlet;
-pub(crate) mod reply;
 mod rating;
+pub(crate) mod reply;
 
 use mesh_config::Policy;
 use mesh_config::policy::Direction;

@@ -16,8 +16,8 @@ use crate::entropy::HostEntropy;
 use crate::host::{self, DispatchError};
 use crate::metrics::Metrics;
 use crate::node;
-use crate::returns;
 use crate::rates;
+use crate::returns;
 use crate::stream::Stream;
 
 /// How often batches are looked at and counters are flushed. It bounds what a stopped proxy loses.
