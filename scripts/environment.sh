@@ -10,6 +10,9 @@ ENVOY_VENV=$CACHE/envoy-venv
 ENVOY=$ENVOY_VENV/bin/envoy
 OPENTELEMETRY_PROTO_VERSION=1.38.0
 CYCLONEDX_VERSION=11.12.0
+NPM_TOOLS=$CACHE/tools/npm
+PROMETHEUS_OPERATOR_MODELS_VERSION=6.0.0
+NPM_YAML_VERSION=2.8.1
 # Programs of Debian packages that were unpacked, not installed.
 DEBIAN_TOOLS=$CACHE/tools/debian
 

@@ -105,6 +105,20 @@ get_bill_validator() {
   touch "$stamp"
 }
 
+# Checks resources of the Prometheus operator against the schemas of its CRDs.
+get_manifest_validators() {
+  local stamp=$NPM_TOOLS/.$PROMETHEUS_OPERATOR_MODELS_VERSION-$NPM_YAML_VERSION
+  [ -f "$stamp" ] && return 0
+  say "getting @kubernetes-models/prometheus-operator $PROMETHEUS_OPERATOR_MODELS_VERSION from npm"
+  command -v npm >/dev/null || apt_install npm || fail "npm is missing: install it"
+  mkdir -p "$NPM_TOOLS"
+  npm install --silent --no-audit --no-fund --ignore-scripts --prefix "$NPM_TOOLS" \
+    "@kubernetes-models/prometheus-operator@$PROMETHEUS_OPERATOR_MODELS_VERSION" \
+    "yaml@$NPM_YAML_VERSION" >"$CACHE/npm.log" 2>&1 ||
+    fail "npm could not install the validators: is a package index reachable? (log: $CACHE/npm.log)"
+  touch "$stamp"
+}
+
 # Prometheus and a registry, which tests start: unpacked, not installed, so that no daemon begins to
 # run on this machine. Debian keeps one version per release; what was unpacked stays.
 get_servers() {
@@ -143,6 +157,7 @@ choose_wasm_toolchain
 get_envoy
 get_decoder
 get_bill_validator
+get_manifest_validators
 get_servers
 compgen -G "$CARGO_BUILD_BUILD_DIR/release/deps/libdatafusion-*.rlib" >/dev/null ||
   say "first build on this machine: the SQL engine and the other dependencies take about 20 minutes on 2 cores, once"

@@ -52,6 +52,15 @@ pub fn debian_tool(name: &str) -> Result<PathBuf> {
     )
 }
 
+/// The folder of the npm packages that `make setup` installed.
+pub fn node_modules() -> Result<PathBuf> {
+    let folder = cache()?.join("tools/npm/node_modules");
+    if !folder.is_dir() {
+        bail!("no npm packages at `{}`: run make setup", folder.display());
+    }
+    Ok(folder)
+}
+
 /// The Python that `make setup` gave its packages to.
 pub fn python() -> Result<PathBuf> {
     existing(cache()?.join("py-venv/bin/python"), CACHE_VARIABLE)

@@ -38,7 +38,13 @@ struct Table {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Labels([String; 5]);
 
-const NAMES: [&str; 5] = ["service", "direction", "route", "data_tag", "status_class"];
+const NAMES: [&str; 5] = [
+    "service_name",
+    "direction",
+    "route",
+    "data_tag",
+    "status_class",
+];
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Counts {
@@ -218,7 +224,7 @@ mod tests {
         let totals = Totals::default();
         totals.add(&[&delta("shop", "GET /cart", 2, 1_000_000_001)]);
         totals.add(&[&delta("shop", "GET /cart", 3, 2)]);
-        let labels = "{service=\"shop\",direction=\"inbound\",route=\"GET /cart\",\
+        let labels = "{service_name=\"shop\",direction=\"inbound\",route=\"GET /cart\",\
                       data_tag=\"PII\",status_class=\"2xx\"}";
         let page = page(&totals);
         for line in [
@@ -244,7 +250,7 @@ mod tests {
             .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
             .sum();
         assert_eq!(requests, more as u64);
-        assert!(page.contains("service=\"other\""), "{page}");
+        assert!(page.contains("service_name=\"other\""), "{page}");
         assert!(page.contains("tracemeter_collector_ledger_keys_overflow_total 7"));
     }
 
