@@ -328,7 +328,9 @@ impl Engine {
             Ok(reply) => {
                 // Trailers repeat what the headers said and add to it.
                 state.side.heard = reply.news;
-                state.side.callee_charged |= reply.charged;
+                // A gateway charges a hop of its own.
+                state.side.callee_charged |=
+                    reply.charged && state.direction == Direction::Outbound;
             }
             Err(_) => self.counters.bump(Counter::ReturnInvalid),
         }
