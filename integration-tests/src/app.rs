@@ -56,6 +56,8 @@ pub struct Plan {
     pub calls: Vec<Call>,
     /// The status; 0 stands for 200. For gRPC, 4xx and 5xx become status codes other than OK.
     pub status: u16,
+    /// Whether the answer is the same when a call of its own failed.
+    pub swallows: bool,
     /// Size of the answer's body.
     pub body_bytes: usize,
     /// Leaves the request out of the recording, for tests whose planner looks at it itself.
@@ -80,6 +82,7 @@ struct Shared {
     recorded: Mutex<Vec<Recorded>>,
     served: AtomicU64,
     failed_calls: AtomicU64,
+    internal_headers: AtomicU64,
 }
 
 impl App {
@@ -95,6 +98,7 @@ impl App {
             recorded: Mutex::default(),
             served: AtomicU64::new(0),
             failed_calls: AtomicU64::new(0),
+            internal_headers: AtomicU64::new(0),
         });
         let server = tokio::spawn(accept(listener, Arc::clone(&shared)));
         Ok(Self {
@@ -134,6 +138,12 @@ impl App {
         self.shared.served.load(Ordering::Relaxed)
     }
 
+    /// Replies to its own calls that carried a header of the filter's: no application may see one.
+    #[must_use]
+    pub fn internal_headers(&self) -> u64 {
+        self.shared.internal_headers.load(Ordering::Relaxed)
+    }
+
     /// Outgoing calls that got no reply at all.
     #[must_use]
     pub fn failed_calls(&self) -> u64 {
@@ -168,7 +178,7 @@ impl Shared {
         }
         let mut status = if plan.status == 0 { 200 } else { plan.status };
         for call in plan.calls {
-            if !self.pass_on(call, &copied).await {
+            if !self.pass_on(call, &copied).await && !plan.swallows {
                 status = 502;
             }
         }
@@ -185,13 +195,25 @@ impl Shared {
             None => Err(anyhow::anyhow!("no outbound address was set")),
         };
         match reply {
-            Ok(reply) => succeeded(&reply),
+            Ok(reply) => {
+                if has_internal_header(&reply) {
+                    self.internal_headers.fetch_add(1, Ordering::Relaxed);
+                }
+                succeeded(&reply)
+            }
             Err(_) => {
                 self.failed_calls.fetch_add(1, Ordering::Relaxed);
                 false
             }
         }
     }
+}
+
+/// Whether a header (or, for gRPC, a trailer) of the filter's own is in a reply.
+#[must_use]
+pub fn has_internal_header(reply: &Reply) -> bool {
+    let mut lines = reply.headers.iter();
+    lines.any(|(name, _)| name.starts_with("x-tracemeter-"))
 }
 
 /// An answer below 500 is passed on as success: a 404 of a callee is its caller's to interpret.
