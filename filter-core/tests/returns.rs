@@ -542,3 +542,22 @@ fn a_duration_so_far_is_a_lower_bound_and_promotes_nothing_too_early() {
         "by its own end, without a mark"
     );
 }
+
+#[test]
+fn whatever_stands_in_the_header_or_the_mailbox_does_no_harm() {
+    let mut rng = fastrand::Rng::with_seed(13);
+    let valid: &[&[u8]] = &[b"1-e-c-2710", b"1-0-0-0", b"1-s-0-ffffffffffffffff", b""];
+    for valid in valid {
+        support::replies::check(valid);
+    }
+    for _ in 0..500 {
+        let mut data = valid[rng.usize(..valid.len())].to_vec();
+        for _ in 0..rng.usize(0..8) {
+            let at = rng.usize(..=data.len());
+            data.insert(at, rng.u8(..));
+        }
+        support::replies::check(&data);
+        let random: Vec<u8> = (0..rng.usize(0..600)).map(|_| rng.u8(..)).collect();
+        support::replies::check(&random);
+    }
+}

@@ -10,6 +10,7 @@
 )]
 
 pub(crate) mod hostile;
+pub(crate) mod replies;
 pub(crate) mod spans;
 
 use std::collections::BTreeMap;
