@@ -112,6 +112,10 @@ counters! {
     ExportRetries = "export_retries_total",
     /// Export requests that the proxy would not send: the cluster is not known to it.
     ExportNoCluster = "export_no_cluster_total",
+    /// Bytes of all export bodies as they were sent, ledger deltas and repetitions included.
+    ExportBytes = "export_bytes_total",
+    /// Bytes of the same bodies before compression.
+    ExportPlainBytes = "export_uncompressed_bytes_total",
     /// Requests counted under the ledger's overflow key: more keys than the policy allows.
     LedgerOverflow = "ledger_overflow_total",
     /// Ledger deltas sent, repetitions included.

@@ -29,6 +29,7 @@ mod engine;
 pub mod explain;
 pub mod export;
 pub mod facts;
+pub mod gzip;
 pub mod headers;
 pub mod identity;
 pub mod ledger;

@@ -122,6 +122,11 @@ pub(crate) fn log(level: LogLevel, message: &str) {
     let _ = hostcalls::log(level, message);
 }
 
+/// The zlib form of some bytes by Envoy's own zlib; `None` on a host that cannot do it.
+pub(crate) fn compress(bytes: &[u8]) -> Option<Vec<u8>> {
+    raw::foreign_function("compress", bytes)
+}
+
 /// Why an export request was not sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DispatchError {

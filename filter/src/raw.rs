@@ -1,9 +1,11 @@
-//! Two host calls that the SDK offers only in a form that is too dear for every request.
+//! Three host calls that the SDK offers only in a form that is too dear for every request.
 //!
 //! - All request headers: the SDK copies each name and value into an allocation of its own (about
 //!   forty for a usual request) and panics on a status that it does not expect. Here the host's
 //!   block is taken as it is; `filter-core` reads it in place.
 //! - A property: the SDK takes the path as a vector and joins it anew for each call.
+//! - A foreign function: the SDK panics on a status that it does not expect, and a host without the
+//!   function may answer any.
 //!
 //! Everything else goes through the SDK.
 
@@ -18,6 +20,14 @@ const OK: u32 = 0;
 unsafe extern "C" {
     fn proxy_get_header_map_pairs(
         map: u32,
+        return_data: *mut *mut u8,
+        return_size: *mut usize,
+    ) -> u32;
+    fn proxy_call_foreign_function(
+        name: *const u8,
+        name_size: usize,
+        arguments: *const u8,
+        arguments_size: usize,
         return_data: *mut *mut u8,
         return_size: *mut usize,
     ) -> u32;
@@ -53,4 +63,21 @@ pub(crate) fn header_block(map: MapType) -> Vec<u8> {
 pub(crate) fn property(path: &str) -> Option<Vec<u8>> {
     // SAFETY: the path lives through the call; both pointers are valid for writing during it.
     take(|data, size| unsafe { proxy_get_property(path.as_ptr(), path.len(), data, size) })
+}
+
+/// Calls a function of the host that is not part of the ABI; `None` when it does not have it or
+/// refuses.
+pub(crate) fn foreign_function(name: &str, arguments: &[u8]) -> Option<Vec<u8>> {
+    // SAFETY: name and arguments live through the call; both pointers are valid for writing during
+    // it.
+    take(|data, size| unsafe {
+        proxy_call_foreign_function(
+            name.as_ptr(),
+            name.len(),
+            arguments.as_ptr(),
+            arguments.len(),
+            data,
+            size,
+        )
+    })
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use filter_core::counters::Counter;
 use filter_core::export::{Outcome, Signal};
-use filter_core::{Engine, Entropy};
+use filter_core::{Engine, Entropy, gzip};
 use mesh_config::Policy;
 use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
@@ -67,6 +67,8 @@ pub(crate) struct Root {
     traces_path: String,
     metrics_path: String,
     timeout: Duration,
+    /// Whether bodies are compressed where that makes them smaller.
+    gzip: bool,
     /// Host call tokens and what they carry, at most as many as are in flight.
     calls: Vec<(u32, Call)>,
     /// Plugin name and root id: what successors of this root context have in common with it.
@@ -83,6 +85,7 @@ impl Root {
             traces_path: String::new(),
             metrics_path: String::new(),
             timeout: Duration::from_secs(5),
+            gzip: false,
             calls: Vec::new(),
             key: String::new(),
         }
@@ -96,6 +99,7 @@ impl Root {
         returns::configure(&engine);
         self.cluster.clone_from(&policy.export.cluster);
         self.timeout = policy.export.timeout;
+        self.gzip = policy.export.gzip;
         self.headers = export_headers(policy);
         self.traces_path.clone_from(&policy.export.path);
         self.metrics_path.clone_from(&policy.export.metrics_path);
@@ -172,8 +176,21 @@ impl Root {
             };
             let fixed = self.headers.iter();
             let fixed = fixed.map(|(name, value)| (name.as_str(), value.as_str()));
-            let headers = fixed.chain([(":path", path.as_str())]).collect();
-            match host::dispatch(&self.cluster, headers, Some(&dispatch.body), self.timeout) {
+            let headers = fixed.chain([(":path", path.as_str())]);
+            let mut headers: Vec<(&str, &str)> = headers.collect();
+            let plain = dispatch.body;
+            let smaller = if self.gzip { compressed(&plain) } else { None };
+            if smaller.is_some() {
+                headers.push(("content-encoding", "gzip"));
+            }
+            let body = smaller.as_ref().unwrap_or(&plain);
+            for (counter, bytes) in [
+                (Counter::ExportBytes, body.len()),
+                (Counter::ExportPlainBytes, plain.len()),
+            ] {
+                shared.engine.count(counter, bytes as u64);
+            }
+            match host::dispatch(&self.cluster, headers, Some(body), self.timeout) {
                 Ok(token) => self.calls.push((token, Call::Export(dispatch.id))),
                 Err(error) => {
                     let outcome = match error {
@@ -188,6 +205,14 @@ impl Root {
             }
         }
     }
+}
+
+/// A body as gzip, where that is worth it and the host can do it.
+fn compressed(plain: &[u8]) -> Option<Vec<u8>> {
+    if plain.len() < gzip::MIN_BYTES {
+        return None;
+    }
+    gzip::from_zlib(plain, &host::compress(plain)?)
 }
 
 /// Headers of every export request (OTLP/HTTP, binary protobuf), `:path` left out.

@@ -567,6 +567,45 @@ fn spans_and_counts_go_to_their_paths_with_the_headers_of_the_policy() {
 }
 
 #[test]
+fn a_body_is_compressed_where_the_host_makes_it_smaller_and_the_policy_allows() {
+    let zlib = b"\x78\x9cdeflated1234".to_vec();
+    let large = vec![7; 100_000];
+    for (gzip, answer, wanted) in [
+        ("true", Some(zlib.clone()), true),
+        ("false", Some(zlib), false),
+        ("true", None, false),
+        ("true", Some(b"no zlib stream".to_vec()), false),
+        ("true", Some(large), false),
+    ] {
+        std::thread::spawn(move || {
+            let json = format!(
+                r#"{{"sampling":{{"default_rate":1}},"export":{{"cluster":"collector","gzip":{gzip}}}}}"#
+            );
+            let root = start(&json);
+            host(|host| host.compressed = answer);
+            exchange(root, 10, REQUEST, 200);
+            root.tick(2);
+            let call = http_calls().remove(0);
+            let encoding = call.headers.iter().find(|(name, _)| name == "content-encoding");
+            assert_eq!(encoding.is_some(), wanted);
+            assert_eq!(call.body.starts_with(b"\x1f\x8b"), wanted);
+            root.answer(&call, &[(":status", "200")]);
+            root.tick(1);
+            let (sent, plain) = host(|host| {
+                (
+                    host.metric("export_bytes_total"),
+                    host.metric("export_uncompressed_bytes_total"),
+                )
+            });
+            assert_eq!(sent < plain, wanted, "{sent} {plain}");
+            assert_eq!(host(|host| host.metric("spans_exported_total")), 1);
+        })
+        .join()
+        .unwrap();
+    }
+}
+
+#[test]
 fn a_failed_export_is_sent_again_unchanged() {
     for (status, answer) in [
         ("503", &[(":status", "503")][..]),

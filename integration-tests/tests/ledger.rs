@@ -48,7 +48,7 @@ fn policy(rate: f64) -> String {
         "sampling:\n  default_rate: {rate}\n  priority_rules: []\n  \
          adaptive: {{ enabled: false }}\n  low_volume: {{ traces_per_minute: 0 }}\n  \
          error_classes: {{ rate: {rate} }}\n\
-         export: {{ gzip: false, ledger_interval: 1s }}\n{}",
+         export: {{ ledger_interval: 1s }}\n{}",
         metering::POLICY
     )
 }
@@ -364,6 +364,8 @@ async fn a_decoder_written_by_others_reads_every_batch_and_every_delta() {
     });
     let spans = spans.await.unwrap();
     let (batches, metrics) = setup.receiver.captured();
+    let compressed = batches.iter().chain(&metrics).filter(|body| body.gzip);
+    assert!(compressed.count() > 0, "what is sent is compressed");
     let read = tokio::task::spawn_blocking(move || stock::read(&batches, &metrics));
     let read = read.await.unwrap();
     eprintln!("{read}");

@@ -354,6 +354,33 @@ unsafe extern "C" fn proxy_record_metric(id: u32, value: u64) -> u32 {
 }
 
 #[unsafe(no_mangle)]
+unsafe extern "C" fn proxy_call_foreign_function(
+    name: *const u8,
+    name_size: usize,
+    arguments: *const u8,
+    arguments_size: usize,
+    data: *mut *mut u8,
+    size: *mut usize,
+) -> u32 {
+    // SAFETY: the module passes slices.
+    let (name, arguments) = unsafe {
+        (
+            text(name, name_size),
+            bytes(arguments, arguments_size).to_vec(),
+        )
+    };
+    call("call_foreign_function", |host| {
+        assert_eq!(name, "compress");
+        let Some(zlib) = &host.compressed else {
+            return NOT_FOUND;
+        };
+        host.compressions.push(arguments);
+        give(zlib, data, size);
+        OK
+    })
+}
+
+#[unsafe(no_mangle)]
 unsafe extern "C" fn proxy_set_effective_context(_context: u32) -> u32 {
     OK
 }
@@ -371,7 +398,7 @@ macro_rules! unused {
 }
 
 unused! {
-    proxy_add_header_map_value proxy_call_foreign_function proxy_close_stream
+    proxy_add_header_map_value proxy_close_stream
     proxy_continue_stream proxy_dequeue_shared_queue proxy_done proxy_enqueue_shared_queue
     proxy_get_status proxy_grpc_call proxy_grpc_cancel proxy_grpc_close proxy_grpc_send
     proxy_grpc_stream proxy_register_shared_queue proxy_resolve_shared_queue

@@ -63,6 +63,10 @@ pub(crate) struct Host {
     pub(crate) logs: Vec<(u32, String)>,
     pub(crate) http_calls: Vec<HttpCall>,
     pub(crate) done: usize,
+    /// What the host's `compress` answers; without it there is none.
+    pub(crate) compressed: Option<Vec<u8>>,
+    /// What it was asked to compress.
+    pub(crate) compressions: Vec<Vec<u8>>,
     /// What `proxy_http_call` answers.
     pub(crate) dispatch_status: u32,
     /// Answers of further calls by name; a success otherwise.

@@ -4,7 +4,7 @@
 //! Books: what each delta says per key, a delta being named by its instance and number; the second
 //! coming of a number must be the same bytes and adds nothing. The messages are read by the field
 //! numbers of `opentelemetry-proto`, independent of the filter's writing.
-//! Limits: bodies of [`CAPTURED`] span batches and as many deltas are kept; no gzip in deltas.
+//! Limits: bodies of [`CAPTURED`] span batches and as many deltas are kept.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -199,6 +199,14 @@ async fn serve(stream: TcpStream, kept: Arc<Mutex<Kept>>, faulty: bool) {
     let _: Result<(), Infallible> = served.await.or(Ok(()));
 }
 
+/// The content of a gzip body.
+fn gunzip(bytes: &[u8]) -> Bytes {
+    let mut plain = Vec::new();
+    let mut decoder = flate2::read::GzDecoder::new(bytes);
+    std::io::Read::read_to_end(&mut decoder, &mut plain).expect("a gzip body");
+    plain.into()
+}
+
 async fn answer(
     request: Request<Incoming>,
     kept: &Mutex<Kept>,
@@ -220,7 +228,8 @@ async fn answer(
         if kept.metrics.len() < CAPTURED {
             kept.metrics.push(body);
         }
-        return kept.take(&bytes, faulty);
+        let plain = if gzip { gunzip(&bytes) } else { bytes };
+        return kept.take(&plain, faulty);
     }
     if path.ends_with("/traces") && kept.spans.len() < CAPTURED {
         kept.spans.push(body);

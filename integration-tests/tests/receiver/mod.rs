@@ -3,7 +3,7 @@
 //!
 //! It answers 200 to everything it can read. The messages are the few fields of OTLP that the tests
 //! ask for, by their numbers in `opentelemetry-proto`: an own reading, independent of the filter's
-//! writing. Not for gRPC or gzip. Limits: [`SPAN_LIMIT`] spans, then it answers 503.
+//! writing. Not for gRPC. Limits: [`SPAN_LIMIT`] spans, then it answers 503.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 use std::collections::BTreeSet;
@@ -172,10 +172,20 @@ async fn serve(stream: TcpStream, kept: Arc<Mutex<Kept>>) {
         .await;
 }
 
+/// The content of a gzip body.
+fn gunzip(bytes: &[u8]) -> Bytes {
+    let mut plain = Vec::new();
+    let mut decoder = flate2::read::GzDecoder::new(bytes);
+    std::io::Read::read_to_end(&mut decoder, &mut plain).expect("a gzip body");
+    plain.into()
+}
+
 async fn take(request: Request<Incoming>, kept: &Mutex<Kept>) -> Response<Full<Bytes>> {
     let path = request.uri().path().to_owned();
+    let gzip = request.headers().contains_key("content-encoding");
     let body = request.into_body().collect().await;
     let bytes = body.map(|body| body.to_bytes()).unwrap_or_default();
+    let bytes = if gzip { gunzip(&bytes) } else { bytes };
     let mut response = Response::new(Full::new(Bytes::new()));
     let mut kept = kept.lock().unwrap();
     if kept.away {
