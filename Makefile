@@ -13,7 +13,7 @@ export DURATION
 PURE := -p w3c-traceparent-parser -p mesh-config -p filter-core -p filter
 
 .PHONY: help setup build build-filter build-native image demo test test-pure test-wasm test-collector \
-	test-data test-packaging test-end-to-end lint fmt docs bench clean
+	test-data test-packaging test-end-to-end lint fmt docs bench matrix clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -70,6 +70,9 @@ fmt: ## format the code
 
 docs: setup ## write the generated reference pages and samples
 	scripts/docs.sh
+
+matrix: build ## the end-to-end suite on every line of Envoy; writes docs/compatibility.md
+	@scripts/matrix.sh
 
 bench: build ## benchmarks: ratios against named baselines in one run
 	scripts/bench.sh

@@ -13,3 +13,4 @@ for manifest in istio/*.yaml; do
   scripts/istio.sh target/debug/mesh-config "$(basename "$manifest")" >"$manifest.new"
   mv "$manifest.new" "$manifest"
 done
+python3 scripts/monitoring.py

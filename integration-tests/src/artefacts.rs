@@ -5,6 +5,7 @@
 
 use std::env;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
@@ -72,6 +73,20 @@ pub fn envoy() -> Result<PathBuf> {
         return existing(PathBuf::from(path), ENVOY_VARIABLE);
     }
     existing(cache()?.join("envoy-venv/bin/envoy"), ENVOY_VARIABLE)
+}
+
+/// Major and minor version of the Envoy binary: older lines lack some options.
+pub fn envoy_version() -> Result<(u32, u32)> {
+    let output = Command::new(envoy()?).arg("--version").output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    // `.. version: <commit>/1.40.0/Clean/RELEASE/BoringSSL`
+    let mut numbers = text.split('/').filter_map(|part| {
+        let (major, rest) = part.split_once('.')?;
+        Some((major.parse().ok()?, rest.split('.').next()?.parse().ok()?))
+    });
+    numbers
+        .next()
+        .with_context(|| format!("no version in `{}`", text.trim()))
 }
 
 /// The folder of tools that outlive a clean build.

@@ -18,6 +18,7 @@ use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use integration_tests::artefacts;
 use integration_tests::wait;
 
 mod proxies;
@@ -260,7 +261,10 @@ async fn a_changed_listener_serves_both_policies_until_it_has_drained_and_loses_
         "{by_old_policy} of {} on old connections by the old policy",
         seen.len()
     );
-    assert!(by_old_policy > 0);
+    // Before 1.40 all of them have left by now; nothing may be lost then either.
+    if artefacts::envoy_version().unwrap() >= (1, 40) {
+        assert!(by_old_policy > 0);
+    }
     let new = Traffic::start(address);
     let seen = new.more(100).await;
     assert!(seen.iter().all(|seen| by(seen, "compact")), "{:?}", seen[0]);
