@@ -14,9 +14,10 @@
 pub(crate) mod any;
 mod attributes;
 pub(crate) mod batch;
-mod classes;
 pub(crate) mod decode;
 pub(crate) mod json;
+pub(crate) mod keys;
+mod known;
 pub(crate) mod limits;
 pub(crate) mod lists;
 pub(crate) mod metrics;

@@ -15,6 +15,7 @@ use thiserror::Error;
 
 use crate::otlp::any::Any;
 use crate::otlp::batch::CostSource;
+use crate::otlp::keys::Key;
 
 /// The scope name of the filter's spans. They bring their own cost or are not charged.
 pub(crate) const FILTER_SCOPE: &str = "tracemeter";
@@ -71,32 +72,18 @@ pub(crate) struct Facts<'a> {
 
 impl<'a> Facts<'a> {
     /// Remembers an attribute if it matters for the price.
-    pub(crate) fn note(&mut self, key: &str, any: Any<'a>) {
+    pub(crate) fn note(&mut self, key: Key, any: Any<'a>) {
         let count = || any.as_int().and_then(|count| u64::try_from(count).ok());
         match key {
-            "data_size_bytes" => self.data_bytes = count(),
-            "http.request.body.size" | "http.request_content_length" => {
-                self.request_bytes = count().unwrap_or(0);
-            }
-            "http.response.body.size" | "http.response_content_length" => {
-                self.response_bytes = count().unwrap_or(0);
-            }
-            "db.system" | "db.system.name" => self.is_database = true,
-            "gen_ai.provider.name" | "gen_ai.system" | "provider" => {
-                self.provider = any.as_str().unwrap_or_default();
-            }
-            "gen_ai.response.model" | "gen_ai.request.model" | "model" => {
-                self.model = any.as_str().unwrap_or_default();
-            }
-            "gen_ai.usage.input_tokens" | "gen_ai.usage.prompt_tokens" | "input_tokens" => {
-                self.input_tokens = count().unwrap_or(0);
-            }
-            "gen_ai.usage.output_tokens" | "gen_ai.usage.completion_tokens" | "output_tokens" => {
-                self.output_tokens = count().unwrap_or(0);
-            }
-            "gen_ai.usage.cached_tokens"
-            | "gen_ai.usage.cache_read.input_tokens"
-            | "cached_tokens" => self.cached_tokens = count().unwrap_or(0),
+            Key::DataBytes => self.data_bytes = count(),
+            Key::RequestBytes => self.request_bytes = count().unwrap_or(0),
+            Key::ResponseBytes => self.response_bytes = count().unwrap_or(0),
+            Key::Database => self.is_database = true,
+            Key::Provider => self.provider = any.as_str().unwrap_or_default(),
+            Key::Model => self.model = any.as_str().unwrap_or_default(),
+            Key::InputTokens => self.input_tokens = count().unwrap_or(0),
+            Key::OutputTokens => self.output_tokens = count().unwrap_or(0),
+            Key::CachedTokens => self.cached_tokens = count().unwrap_or(0),
             _ => {}
         }
     }

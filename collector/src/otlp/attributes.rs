@@ -8,8 +8,9 @@ use mesh_config::DataTag;
 
 use super::any::{self, Any};
 use super::batch::{Arena, CostSource, SpanRow, Text};
-use super::classes::ClassCache;
 use super::decode::{Context, write_member};
+use super::keys::Key;
+use super::known::{Known, KnownAttributes};
 use super::limits::{Limits, Refusal};
 use super::span::{Scope, SpanError, refuse};
 use super::wire::Value;
@@ -59,22 +60,79 @@ impl<'a> Attributes<'a> {
         value: Value<'a>,
         context: &Context<'_>,
         text: &mut Arena,
-        classes: &mut ClassCache<'a>,
+        seen: &mut KnownAttributes<'a>,
     ) -> Result<(), SpanError> {
         self.count += 1;
+        if let Some(known) = seen.get(value.bytes()?) {
+            return self.again(known, context, text, seen);
+        }
         let (key, any) = attribute(value, self.count, context.limits)?;
-        if key == "data_tag"
-            && let Some(tag) = any.as_str()
-        {
-            self.lifted.class = Some(context.rules.class_of_tag(tag));
+        let mut known = Known {
+            bytes: value.bytes()?,
+            key: Key::of(key),
+            any,
+            detected: None,
+            json: Text::default(),
+        };
+        if known.key != Key::DataTag || any.as_str().is_none() {
+            let value = any.as_str().unwrap_or_default();
+            known.detected = context.rules.class_of(key, value);
+        }
+        if !self.take(&known, context) {
+            known.json = self.write(key, any, context.limits, text)?;
+        }
+        seen.put(known);
+        Ok(())
+    }
+
+    /// Takes an attribute that another span of the request had, too.
+    fn again(
+        &mut self,
+        mut known: Known<'a>,
+        context: &Context<'_>,
+        text: &mut Arena,
+        seen: &mut KnownAttributes<'a>,
+    ) -> Result<(), SpanError> {
+        within(self.count, context.limits)?;
+        if self.take(&known, context) {
             return Ok(());
         }
-        let found = classes.class_of(key, any.as_str().unwrap_or_default(), context.rules);
-        self.lifted.detected = self.lifted.detected.max(found);
-        if !lift(key, any, &mut self.lifted) {
-            write_member(key, any, context.limits, &mut self.first, text.buffer())?;
+        if known.json.is_empty() {
+            // Written only now: the first time it had a column of its own.
+            let (key, any) = any::key_value(Value::Bytes(known.bytes))?;
+            known.json = self.write(key, any, context.limits, text)?;
+            seen.put(known);
+        } else {
+            any::separate(&mut self.first, text.buffer());
+            text.repeat(known.json);
         }
         Ok(())
+    }
+
+    /// Notes what the attribute says; true when it has a column of its own.
+    fn take(&mut self, known: &Known<'a>, context: &Context<'_>) -> bool {
+        if known.key == Key::DataTag
+            && let Some(tag) = known.any.as_str()
+        {
+            self.lifted.class = Some(context.rules.class_of_tag(tag));
+            return true;
+        }
+        self.lifted.detected = self.lifted.detected.max(known.detected);
+        lift(known.key, known.any, &mut self.lifted)
+    }
+
+    fn write(
+        &mut self,
+        key: &str,
+        any: Any<'_>,
+        limits: &Limits,
+        text: &mut Arena,
+    ) -> Result<Text, SpanError> {
+        any::separate(&mut self.first, text.buffer());
+        let start = text.len();
+        // Its separator is written already, so that the text can be used again.
+        write_member(key, any, limits, &mut true, text.buffer())?;
+        Ok(text.since(start))
     }
 
     /// Closes the JSON object.
@@ -135,12 +193,7 @@ pub(super) fn attribute<'a>(
     count: usize,
     limits: &Limits,
 ) -> Result<(&'a str, Any<'a>), SpanError> {
-    if count > limits.attributes {
-        return Err(refuse(
-            Refusal::TooMany,
-            format!("more than `{}` attributes", limits.attributes),
-        ));
-    }
+    within(count, limits)?;
     let len = value.bytes()?.len();
     let (key, any) = any::key_value(value)?;
     if key.len() > limits.key_bytes || len > limits.value_bytes.saturating_add(key.len()) {
@@ -152,8 +205,19 @@ pub(super) fn attribute<'a>(
     Ok((key, any))
 }
 
+/// Refuses an attribute too many.
+fn within(count: usize, limits: &Limits) -> Result<(), SpanError> {
+    if count > limits.attributes {
+        return Err(refuse(
+            Refusal::TooMany,
+            format!("more than `{}` attributes", limits.attributes),
+        ));
+    }
+    Ok(())
+}
+
 /// Takes what has a column or decides the cost; true when the JSON need not repeat it.
-fn lift<'a>(key: &str, any: Any<'a>, to: &mut Lifted<'a>) -> bool {
+fn lift<'a>(key: Key, any: Any<'a>, to: &mut Lifted<'a>) -> bool {
     fn set<T>(slot: &mut Option<T>, value: Option<T>) -> bool {
         let found = value.is_some();
         if found {
@@ -166,22 +230,22 @@ fn lift<'a>(key: &str, any: Any<'a>, to: &mut Lifted<'a>) -> bool {
     }
     let facts = &mut to.facts;
     match key {
-        "cost_usd" => set(&mut to.cost_usd, any.as_f64().and_then(nanos_from_usd)),
-        "cost_usd.path" => set(&mut to.cost_path, any.as_f64().and_then(nanos_from_usd)),
-        "cost.source" => text(&mut to.cost_source, any),
-        "cost.price_version" => text(&mut to.price_version, any),
-        "operation_type" => text(&mut to.operation_type, any),
-        "sampling.reason" => text(&mut to.sampling_reason, any),
-        "retention_days" => set(
+        Key::Cost => set(&mut to.cost_usd, any.as_f64().and_then(nanos_from_usd)),
+        Key::CostPath => set(&mut to.cost_path, any.as_f64().and_then(nanos_from_usd)),
+        Key::CostSource => text(&mut to.cost_source, any),
+        Key::PriceVersion => text(&mut to.price_version, any),
+        Key::OperationType => text(&mut to.operation_type, any),
+        Key::SamplingReason => text(&mut to.sampling_reason, any),
+        Key::RetentionDays => set(
             &mut to.retention_days,
             any.as_int().and_then(|days| u16::try_from(days).ok()),
         ),
-        "http.response.status_code" | "http.status_code" => any
+        Key::HttpStatus => any
             .as_int()
             .and_then(|status| u16::try_from(status).ok())
             .map(|status| to.http_status = status)
             .is_some(),
-        "rpc.grpc.status_code" => {
+        Key::GrpcStatus => {
             to.grpc_status = any.as_int().and_then(|status| u32::try_from(status).ok());
             false
         }

@@ -21,6 +21,16 @@ impl Text {
         self.len == 0
     }
 
+    /// Where it starts in its arena.
+    pub(crate) const fn start(self) -> u32 {
+        self.start
+    }
+
+    /// Its bytes.
+    pub(crate) const fn len(self) -> u32 {
+        self.len
+    }
+
     /// The text, given the arena it was cut from.
     pub(crate) fn of(self, arena: &str) -> &str {
         let start = self.start as usize;
@@ -53,6 +63,16 @@ impl Arena {
         Text {
             start: u32::try_from(start).unwrap_or(u32::MAX),
             len: u32::try_from(len).unwrap_or(0),
+        }
+    }
+
+    /// Copies in what it holds already.
+    pub(crate) fn repeat(&mut self, piece: Text) {
+        let start = piece.start as usize;
+        let end = start.saturating_add(piece.len as usize);
+        // A piece never reaches beyond its arena, nor into a character.
+        if self.0.get(start..end).is_some() {
+            self.0.extend_from_within(start..end);
         }
     }
 

@@ -154,6 +154,7 @@ fn one_span<'a>(
         Ok(row) => batch.spans.push(row),
         Err(error) => {
             batch.text.truncate(text_before);
+            scratch.known.clear();
             batch.refused.add(error.reason, || error.detail);
         }
     }

@@ -122,13 +122,20 @@ fn write_attributes(
 
 /// Appends lower-case hex.
 pub(crate) fn write_hex(bytes: &[u8], out: &mut String) {
-    for byte in bytes {
-        for nibble in [byte >> 4, byte & 15] {
-            out.push(char::from(if nibble < 10 {
-                b'0' + nibble
-            } else {
-                b'a' + nibble - 10
-            }));
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |nibble: u8| {
+        DIGITS
+            .get(usize::from(nibble & 15))
+            .copied()
+            .unwrap_or(b'0')
+    };
+    for chunk in bytes.chunks(16) {
+        let mut digits = [b'0'; 32];
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(chunk) {
+            pair.copy_from_slice(&[digit(byte >> 4), digit(*byte)]);
         }
+        // Always ASCII.
+        let text = digits.get(..chunk.len() * 2).unwrap_or_default();
+        out.push_str(std::str::from_utf8(text).unwrap_or_default());
     }
 }

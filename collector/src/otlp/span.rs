@@ -5,8 +5,8 @@ use w3c_traceparent_parser::tracestate::TraceState;
 
 use super::attributes::Attributes;
 use super::batch::{Arena, SpanRow, Text};
-use super::classes::ClassCache;
 use super::decode::Context;
+use super::known::KnownAttributes;
 use super::limits::{Limits, Refusal};
 use super::lists;
 use super::wire::{Reader, WireError};
@@ -55,7 +55,7 @@ pub(super) fn refuse(reason: Refusal, detail: impl Into<String>) -> SpanError {
 /// What is reused from span to span of a request.
 #[derive(Default)]
 pub(crate) struct Scratch<'a> {
-    pub(super) classes: ClassCache<'a>,
+    pub(super) known: KnownAttributes<'a>,
     events: Vec<&'a [u8]>,
     links: Vec<&'a [u8]>,
 }
@@ -135,7 +135,7 @@ fn read<'a>(
             6 => row.kind = small(value.varint()?, 5).unwrap_or(0),
             7 => fields.start = value.fixed64()?,
             8 => fields.end = value.fixed64()?,
-            9 => attributes.add(value, context, text, &mut scratch.classes)?,
+            9 => attributes.add(value, context, text, &mut scratch.known)?,
             11 => lists::collect(&mut scratch.events, value.bytes()?, context.limits)?,
             13 => lists::collect(&mut scratch.links, value.bytes()?, context.limits)?,
             15 => fields.status = value.bytes()?,

@@ -5,7 +5,7 @@
 use std::io::{self, Read};
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 use http_body_util::BodyExt as _;
@@ -22,6 +22,8 @@ pub(crate) const MAX_RAW: usize = 64 << 20;
 const MAX_RATIO: usize = 200;
 /// Below this size the ratio does not matter.
 const RATIO_FREE: usize = 4 << 20;
+/// Room made for a body before it has arrived.
+const TRUSTED_HINT: usize = 1 << 20;
 /// Time for a client to send its whole body.
 const BODY_TIME: Duration = Duration::from_secs(30);
 /// A zstd frame may ask for a window of at most 2^24 bytes (16 MiB).
@@ -65,6 +67,8 @@ pub(crate) async fn read(body: Body, share: &mut Share, cap: usize) -> Result<By
 async fn read_frames(mut body: Body, share: &mut Share, cap: usize) -> Result<Bytes, IngestError> {
     let mut whole = Vec::new();
     let mut single = None;
+    // What a client announces is a hint, taken for true up to a size.
+    let expected = usize::try_from(body.size_hint().lower()).map_or(0, |len| len.min(TRUSTED_HINT));
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| IngestError::refused(Why::Body, "the body ended early"))?;
         let Ok(data) = frame.into_data() else {
@@ -89,6 +93,7 @@ async fn read_frames(mut body: Body, share: &mut Share, cap: usize) -> Result<By
             continue;
         }
         if let Some(first) = single.take() {
+            whole.reserve_exact(expected.max(first.len() + data.len()));
             whole.extend_from_slice(&first);
         }
         whole.extend_from_slice(&data);

@@ -16,7 +16,7 @@ use crate::wal::record::{Kind, Record};
 
 /// Bodies above this size are worked on by a thread of their own, so that small requests
 /// are not held up (decoding takes about 1 ms per MiB).
-const INLINE_BYTES: usize = 256 << 10;
+const INLINE_BYTES: usize = 512 << 10;
 /// What a refused client is asked to wait, in seconds.
 pub(crate) const RETRY_AFTER_S: u32 = 1;
 

@@ -1,19 +1,21 @@
 //! The columns of `spans`: one schema for memory, Parquet and SQL.
 //!
-//! Text is `Utf8View`, as DataFusion reads Parquet; columns that repeat within a request share
-//! their bytes in memory. Money is `Decimal128(20, 9)`: nano-USD, so that SUM is exact. A new
+//! Text is `Utf8View`, as DataFusion reads Parquet. Rows wait as they were decoded beside chunks
+//! of their requests' text; a batch's columns are then made one after the other and all point into
+//! the same chunks, so that no text is copied or hashed column by column. Money is `Decimal128(20, 9)`: nano-USD, so that SUM is exact. A new
 //! column is appended at the end and must be nullable, since old partitions lack it.
 
 use std::sync::{Arc, LazyLock};
 
 use datafusion::arrow::array::{
-    ArrayRef, BooleanBuilder, Decimal128Builder, Float64Builder, Int32Builder, RecordBatch,
-    StringViewBuilder, TimestampNanosecondBuilder,
+    ArrayRef, BooleanArray, Decimal128Array, Float64Array, Int32Array, RecordBatch,
+    StringViewArray, StringViewBuilder, TimestampNanosecondArray,
 };
+use datafusion::arrow::buffer::Buffer;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::arrow::error::ArrowError;
 
-use crate::otlp::batch::{SpanBatch, SpanRow, Text};
+use crate::otlp::batch::{ResourceRow, SpanBatch, SpanRow, Text};
 use crate::otlp::lists::write_hex;
 
 /// Precision of money columns.
@@ -81,205 +83,206 @@ const KINDS: [&str; 6] = [
 /// OTLP status codes by number.
 const STATUSES: [&str; 3] = ["UNSET", "OK", "ERROR"];
 
-/// Builders of all columns.
+/// Bytes of a chunk of text; a request with more text gets one of its own.
+const CHUNK_BYTES: usize = 256 << 10;
+
+/// A row and where its text begins.
+#[derive(Debug, Clone, Copy)]
+struct Waiting {
+    row: SpanRow,
+    /// Service and resource attributes.
+    resource: ResourceRow,
+    chunk: u32,
+    /// What is added to the offsets of the row's text.
+    base: u32,
+}
+
+/// Rows that wait to become a batch.
+#[derive(Debug, Default)]
 pub(crate) struct SpanColumns {
-    trace_id: StringViewBuilder,
-    span_id: StringViewBuilder,
-    parent_id: StringViewBuilder,
-    service_name: StringViewBuilder,
-    operation: StringViewBuilder,
-    kind: StringViewBuilder,
-    timestamp: TimestampNanosecondBuilder,
-    duration_ms: Float64Builder,
-    status_code: StringViewBuilder,
-    status_message: StringViewBuilder,
-    http_status_code: Int32Builder,
-    error: BooleanBuilder,
-    cost_usd: Decimal128Builder,
-    cost_source: StringViewBuilder,
-    price_version: StringViewBuilder,
-    cost_path_usd: Decimal128Builder,
-    data_tag: StringViewBuilder,
-    retention_days: Int32Builder,
-    operation_type: StringViewBuilder,
-    sampling_reason: StringViewBuilder,
-    adjusted_count: Float64Builder,
-    trace_state: StringViewBuilder,
-    attributes: StringViewBuilder,
-    events: StringViewBuilder,
-    links: StringViewBuilder,
-    scope_name: StringViewBuilder,
-    resource_attributes: StringViewBuilder,
-    hex: String,
-    rows: usize,
-}
-
-/// Text that differs from row to row.
-fn distinct() -> StringViewBuilder {
-    StringViewBuilder::new()
-}
-
-/// Text that repeats: its bytes are kept once.
-fn repeated() -> StringViewBuilder {
-    StringViewBuilder::new().with_deduplicate_strings()
-}
-
-fn money() -> Decimal128Builder {
-    Decimal128Builder::new().with_data_type(MONEY)
-}
-
-impl Default for SpanColumns {
-    fn default() -> Self {
-        Self {
-            trace_id: distinct(),
-            span_id: distinct(),
-            parent_id: distinct(),
-            service_name: repeated(),
-            operation: repeated(),
-            kind: distinct(),
-            timestamp: TimestampNanosecondBuilder::new().with_timezone(UTC),
-            duration_ms: Float64Builder::new(),
-            status_code: distinct(),
-            status_message: repeated(),
-            http_status_code: Int32Builder::new(),
-            error: BooleanBuilder::new(),
-            cost_usd: money(),
-            cost_source: repeated(),
-            price_version: repeated(),
-            cost_path_usd: money(),
-            data_tag: distinct(),
-            retention_days: Int32Builder::new(),
-            operation_type: repeated(),
-            sampling_reason: repeated(),
-            adjusted_count: Float64Builder::new(),
-            trace_state: repeated(),
-            attributes: distinct(),
-            events: distinct(),
-            links: distinct(),
-            scope_name: repeated(),
-            resource_attributes: repeated(),
-            hex: String::with_capacity(32),
-            rows: 0,
-        }
-    }
-}
-
-/// Appends every builder's array in the schema's order; one list, so that none is forgotten.
-macro_rules! arrays {
-    ($self:ident, $finish:ident) => {
-        vec![
-            Arc::new($self.trace_id.$finish()) as ArrayRef,
-            Arc::new($self.span_id.$finish()),
-            Arc::new($self.parent_id.$finish()),
-            Arc::new($self.service_name.$finish()),
-            Arc::new($self.operation.$finish()),
-            Arc::new($self.kind.$finish()),
-            Arc::new($self.timestamp.$finish().with_timezone(UTC)),
-            Arc::new($self.duration_ms.$finish()),
-            Arc::new($self.status_code.$finish()),
-            Arc::new($self.status_message.$finish()),
-            Arc::new($self.http_status_code.$finish()),
-            Arc::new($self.error.$finish()),
-            Arc::new($self.cost_usd.$finish()),
-            Arc::new($self.cost_source.$finish()),
-            Arc::new($self.price_version.$finish()),
-            Arc::new($self.cost_path_usd.$finish()),
-            Arc::new($self.data_tag.$finish()),
-            Arc::new($self.retention_days.$finish()),
-            Arc::new($self.operation_type.$finish()),
-            Arc::new($self.sampling_reason.$finish()),
-            Arc::new($self.adjusted_count.$finish()),
-            Arc::new($self.trace_state.$finish()),
-            Arc::new($self.attributes.$finish()),
-            Arc::new($self.events.$finish()),
-            Arc::new($self.links.$finish()),
-            Arc::new($self.scope_name.$finish()),
-            Arc::new($self.resource_attributes.$finish()),
-        ]
-    };
+    rows: Vec<Waiting>,
+    full: Vec<Buffer>,
+    open: String,
 }
 
 impl SpanColumns {
     /// Rows so far.
     pub(crate) fn len(&self) -> usize {
-        self.rows
+        self.rows.len()
     }
 
-    /// Appends one span.
-    pub(crate) fn push(&mut self, batch: &SpanBatch, row: &SpanRow) {
-        self.ids(row);
-        let resource = batch.resource(row);
-        let text = |piece: Text| batch.str(piece);
-        let optional = |piece: Text| (!piece.is_empty()).then(|| batch.str(piece));
-        self.service_name.append_value(text(resource.service));
-        self.operation.append_value(text(row.name));
-        self.kind.append_value(
-            KINDS
-                .get(usize::from(row.kind))
-                .copied()
-                .unwrap_or("UNSPECIFIED"),
-        );
-        self.timestamp.append_value(row.start_ns);
-        self.duration_ms
-            .append_value(row.end_ns.saturating_sub(row.start_ns) as f64 / 1e6);
-        let status = STATUSES
-            .get(usize::from(row.status))
-            .copied()
-            .unwrap_or("UNSET");
-        self.status_code.append_value(status);
-        self.status_message
-            .append_option(optional(row.status_message));
-        let http = (row.http_status != 0).then_some(i32::from(row.http_status));
-        self.http_status_code.append_option(http);
-        self.error.append_value(row.error);
-        self.cost_usd.append_option(row.cost_nanos.map(i128::from));
-        self.cost_source.append_value(row.cost_source.as_str());
-        self.price_version
-            .append_option(optional(row.price_version));
-        self.cost_path_usd
-            .append_option(row.cost_path_nanos.map(i128::from));
-        self.data_tag.append_value(row.class.as_str());
-        self.retention_days
-            .append_value(i32::from(row.retention_days));
-        self.operation_type
-            .append_option(optional(row.operation_type));
-        self.sampling_reason
-            .append_option(optional(row.sampling_reason));
-        self.adjusted_count.append_option(row.adjusted_count);
-        self.trace_state.append_option(optional(row.trace_state));
-        self.attributes.append_value(text(row.attributes));
-        self.events.append_option(optional(row.events));
-        self.links.append_option(optional(row.links));
-        self.scope_name.append_option(optional(row.scope));
-        self.resource_attributes
-            .append_value(text(resource.attributes));
-        self.rows += 1;
+    /// Appends spans of one request.
+    pub(crate) fn push<'a>(&mut self, batch: &SpanBatch, rows: impl Iterator<Item = &'a SpanRow>) {
+        let text = batch.text.as_str();
+        if self.open.len() + text.len() > self.open.capacity() {
+            self.close_chunk();
+            self.open.reserve_exact(text.len().max(CHUNK_BYTES));
+        }
+        // Requests are far smaller than 4 GiB, and so is a chunk.
+        let base = u32::try_from(self.open.len()).unwrap_or(u32::MAX);
+        let chunk = u32::try_from(self.full.len()).unwrap_or(u32::MAX);
+        self.open.push_str(text);
+        self.rows.extend(rows.map(|row| Waiting {
+            row: *row,
+            resource: batch.resource(row),
+            chunk,
+            base,
+        }));
     }
 
-    fn ids(&mut self, row: &SpanRow) {
-        self.hex.clear();
-        write_hex(&row.trace_id, &mut self.hex);
-        self.trace_id.append_value(&self.hex);
-        self.hex.clear();
-        write_hex(&row.span_id, &mut self.hex);
-        self.span_id.append_value(&self.hex);
-        if row.parent_id == [0; 8] {
-            self.parent_id.append_null();
-        } else {
-            self.hex.clear();
-            write_hex(&row.parent_id, &mut self.hex);
-            self.parent_id.append_value(&self.hex);
+    fn close_chunk(&mut self) {
+        if !self.open.is_empty() {
+            let text = std::mem::take(&mut self.open);
+            self.full.push(Buffer::from_vec(text.into_bytes()));
         }
     }
 
-    /// The rows as a batch; the builders start again.
+    /// The rows as a batch; the next row begins another.
     pub(crate) fn finish(&mut self) -> Result<RecordBatch, ArrowError> {
-        self.rows = 0;
-        RecordBatch::try_new(schema(), arrays!(self, finish))
+        self.close_chunk();
+        let chunks = std::mem::take(&mut self.full);
+        let rows = std::mem::take(&mut self.rows);
+        // The next batch will be about as large.
+        self.rows.reserve(rows.len());
+        batch(&rows, &chunks)
     }
 
     /// A copy of the rows so far.
     pub(crate) fn snapshot(&self) -> Result<RecordBatch, ArrowError> {
-        RecordBatch::try_new(schema(), arrays!(self, finish_cloned))
+        let mut chunks = self.full.clone();
+        chunks.push(Buffer::from(self.open.as_bytes()));
+        batch(&self.rows, &chunks)
     }
+}
+
+/// A text column: what it shows of a row.
+type Piece = fn(&Waiting) -> Text;
+
+/// All columns, in the schema's order.
+fn batch(rows: &[Waiting], chunks: &[Buffer]) -> Result<RecordBatch, ArrowError> {
+    let always = |piece: Piece| text(rows, chunks, piece, false);
+    let optional = |piece: Piece| text(rows, chunks, piece, true);
+    let named = |name: fn(&SpanRow) -> &'static str| -> ArrayRef {
+        let names = rows.iter().map(|waiting| Some(name(&waiting.row)));
+        Arc::new(names.collect::<StringViewArray>())
+    };
+    let columns = vec![
+        hex(rows, |row| Some(&row.trace_id)),
+        hex(rows, |row| Some(&row.span_id)),
+        hex(rows, |row| {
+            (row.parent_id != [0; 8]).then_some(&row.parent_id[..])
+        }),
+        always(|waiting| waiting.resource.service)?,
+        always(|waiting| waiting.row.name)?,
+        named(|row| pick(&KINDS, row.kind)),
+        times(rows),
+        numbers(rows, |row| {
+            Some(row.end_ns.saturating_sub(row.start_ns) as f64 / 1e6)
+        }),
+        named(|row| pick(&STATUSES, row.status)),
+        optional(|waiting| waiting.row.status_message)?,
+        integers(rows, |row| {
+            (row.http_status != 0).then_some(i32::from(row.http_status))
+        }),
+        Arc::new(BooleanArray::from_iter(
+            rows.iter().map(|waiting| Some(waiting.row.error)),
+        )),
+        money(rows, |row| row.cost_nanos)?,
+        named(|row| row.cost_source.as_str()),
+        optional(|waiting| waiting.row.price_version)?,
+        money(rows, |row| row.cost_path_nanos)?,
+        named(|row| row.class.as_str()),
+        integers(rows, |row| Some(i32::from(row.retention_days))),
+        optional(|waiting| waiting.row.operation_type)?,
+        optional(|waiting| waiting.row.sampling_reason)?,
+        numbers(rows, |row| row.adjusted_count),
+        optional(|waiting| waiting.row.trace_state)?,
+        always(|waiting| waiting.row.attributes)?,
+        optional(|waiting| waiting.row.events)?,
+        optional(|waiting| waiting.row.links)?,
+        optional(|waiting| waiting.row.scope)?,
+        always(|waiting| waiting.resource.attributes)?,
+    ];
+    RecordBatch::try_new(schema(), columns)
+}
+
+fn pick<const N: usize>(names: &[&'static str; N], number: u8) -> &'static str {
+    let named = names.get(usize::from(number)).or(names.first());
+    named.copied().unwrap_or_default()
+}
+
+/// A column of views into the chunks; empty text is null when it is optional.
+fn text(
+    rows: &[Waiting],
+    chunks: &[Buffer],
+    piece: Piece,
+    is_optional: bool,
+) -> Result<ArrayRef, ArrowError> {
+    let mut column = StringViewBuilder::with_capacity(rows.len());
+    if rows.iter().all(|waiting| piece(waiting).is_empty()) {
+        // Columns that are not used, as events mostly, hold on to no text.
+        for _ in rows {
+            column.append_option((!is_optional).then_some(""));
+        }
+        return Ok(Arc::new(column.finish()));
+    }
+    for chunk in chunks {
+        column.append_block(chunk.clone());
+    }
+    for waiting in rows {
+        let piece = piece(waiting);
+        if piece.is_empty() && is_optional {
+            column.append_null();
+        } else {
+            let start = waiting.base.saturating_add(piece.start());
+            column.try_append_view(waiting.chunk, start, piece.len())?;
+        }
+    }
+    Ok(Arc::new(column.finish()))
+}
+
+/// A column of ids as lower-case hex.
+fn hex(rows: &[Waiting], id: fn(&SpanRow) -> Option<&[u8]>) -> ArrayRef {
+    let bytes = rows
+        .first()
+        .map_or(8, |waiting| id(&waiting.row).map_or(8, <[u8]>::len));
+    // One block for all; ids of one column have one length.
+    let block = u32::try_from(rows.len().max(1) * bytes * 2).unwrap_or(u32::MAX);
+    let mut column = StringViewBuilder::with_capacity(rows.len()).with_fixed_block_size(block);
+    let mut digits = String::with_capacity(32);
+    for waiting in rows {
+        match id(&waiting.row) {
+            Some(id) => {
+                digits.clear();
+                write_hex(id, &mut digits);
+                column.append_value(&digits);
+            }
+            None => column.append_null(),
+        }
+    }
+    Arc::new(column.finish())
+}
+
+fn times(rows: &[Waiting]) -> ArrayRef {
+    let starts = rows.iter().map(|waiting| waiting.row.start_ns);
+    Arc::new(TimestampNanosecondArray::from_iter_values(starts).with_timezone(UTC))
+}
+
+fn numbers(rows: &[Waiting], number: fn(&SpanRow) -> Option<f64>) -> ArrayRef {
+    let numbers = rows.iter().map(|waiting| number(&waiting.row));
+    Arc::new(Float64Array::from_iter(numbers))
+}
+
+fn integers(rows: &[Waiting], number: fn(&SpanRow) -> Option<i32>) -> ArrayRef {
+    let numbers = rows.iter().map(|waiting| number(&waiting.row));
+    Arc::new(Int32Array::from_iter(numbers))
+}
+
+fn money(rows: &[Waiting], nanos: fn(&SpanRow) -> Option<u64>) -> Result<ArrayRef, ArrowError> {
+    let amounts = rows
+        .iter()
+        .map(|waiting| nanos(&waiting.row).map(i128::from));
+    let amounts = Decimal128Array::from_iter(amounts);
+    let amounts = amounts.with_precision_and_scale(MONEY_PRECISION, MONEY_SCALE)?;
+    Ok(Arc::new(amounts))
 }

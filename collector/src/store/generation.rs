@@ -11,8 +11,9 @@ use super::parts::{self, PartColumns, Parts};
 use crate::otlp::batch::{SpanBatch, SpanRow};
 use crate::otlp::metrics::Delta;
 
-/// Rows after which builders become an immutable batch. A query copies what is in the
-/// builders, so this bounds that copy; DataFusion's own batch size is 8,192.
+/// Rows after which builders become an immutable batch (of spans: at the end of the request). A
+/// query copies what is in the builders, so this bounds that copy; DataFusion's own batch size is
+/// 8,192.
 const FREEZE_ROWS: usize = 8_192;
 
 /// A generation that still grows.
@@ -71,11 +72,9 @@ impl Generation {
             return Ok(());
         }
         self.opened.get_or_insert(now);
-        for row in rows {
-            self.spans.push(batch, row);
-            if self.spans.len() >= FREEZE_ROWS {
-                self.frozen_spans.push(self.spans.finish()?);
-            }
+        self.spans.push(batch, rows.iter().copied());
+        if self.spans.len() >= FREEZE_ROWS {
+            self.frozen_spans.push(self.spans.finish()?);
         }
         parts::of_rows(batch, rows.iter().copied(), &mut self.scratch);
         for ((trace_id, _), part) in self.scratch.drain() {

@@ -1,6 +1,9 @@
 //! Records: encode, check, find. The layout is described in [`super`].
 
+use std::cell::RefCell;
+
 use crc32fast::Hasher;
+use zstd::bulk::Compressor;
 
 /// First bytes of a segment, for people and tools.
 pub(crate) const SEGMENT_MAGIC: &[u8; 16] = b"TRACEMETER-WAL1\n";
@@ -70,7 +73,7 @@ impl Record {
         let raw_len = u32::try_from(payload.len()).unwrap_or(u32::MAX);
         // Below a few hundred bytes the frame costs more than it saves.
         if payload.len() > 256
-            && let Ok(packed) = zstd::bulk::compress(payload, 1)
+            && let Some(packed) = pack(payload)
             && packed.len() < payload.len()
         {
             return Self {
@@ -117,6 +120,19 @@ impl Record {
         out.extend_from_slice(&header_crc.to_le_bytes());
         out.extend_from_slice(&self.payload);
     }
+}
+
+/// A zstd frame of level 1. Contexts are a megabyte of tables and used again, one per thread.
+fn pack(payload: &[u8]) -> Option<Vec<u8>> {
+    thread_local! {
+        static PACKER: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
+    }
+    PACKER.with_borrow_mut(|packer| {
+        if packer.is_none() {
+            *packer = Compressor::new(1).ok();
+        }
+        packer.as_mut()?.compress(payload).ok()
+    })
 }
 
 fn checksum(salt: u64, bytes: &[u8]) -> u32 {
