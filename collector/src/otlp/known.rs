@@ -79,3 +79,53 @@ fn place(bytes: &[u8]) -> usize {
     // The high bits are the well mixed ones.
     (mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as usize & (SLOTS - 1)
 }
+
+#[cfg(test)]
+mod tests {
+    use mesh_config::DataTag;
+
+    use crate::otlp::decode::{Context, traces};
+    use crate::otlp::limits::Limits;
+    use crate::policy::Rules;
+    use crate::testing::{double, now_ns, request, span, text};
+
+    #[test]
+    fn a_repeated_attribute_says_the_same_in_every_span_also_after_a_refused_one() {
+        let mut spans: Vec<_> = (1..=300)
+            .map(|id| {
+                let attributes = vec![
+                    text("data_tag", "SENSITIVE"),
+                    text("http.route", "/a/\"{id}\""),
+                    text("http.response.status_code", "503"),
+                    // This one has a column; the next is kept as it is.
+                    double("cost_usd", 0.5),
+                    double("cost_usd", -1.0),
+                    double("index", (id % 3) as f64),
+                ];
+                span(u128::from(id), id, 0, 1, attributes)
+            })
+            .collect();
+        for index in [0, 1, 150] {
+            // Refused, but only after its attributes were read.
+            spans[index].end_time_unix_nano = 1;
+        }
+        let (limits, rules) = (Limits::default(), Rules::load(None).unwrap());
+        let context = Context {
+            limits: &limits,
+            rules: &rules,
+            received_ns: now_ns(),
+        };
+        let batch = traces(&request("again", spans), &context).unwrap();
+        assert_eq!((batch.spans.len(), batch.refused.total()), (297, 3));
+        for row in &batch.spans {
+            let json: serde_json::Value = serde_json::from_str(batch.str(row.attributes)).unwrap();
+            let index = u64::from_be_bytes(row.span_id) % 3;
+            assert_eq!(
+                json,
+                serde_json::json!({"http.route": "/a/\"{id}\"", "cost_usd": -1.0, "index": index as f64})
+            );
+            assert_eq!((row.http_status, row.cost_nanos), (503, Some(500_000_000)));
+            assert_eq!(row.class, DataTag::Sensitive);
+        }
+    }
+}

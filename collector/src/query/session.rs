@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::array::{Array as _, ArrayRef, AsArray as _, RecordBatch};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::error::DataFusionError;
 use datafusion::execution::context::SQLOptions;
@@ -180,7 +180,7 @@ impl QueryEngine {
                 truncated = true;
             }
             rows += batch.num_rows();
-            bytes += batch.get_array_memory_size();
+            bytes += bytes_of(&batch);
             batches.push(batch);
             if truncated || bytes > self.limits.bytes {
                 truncated = true;
@@ -194,4 +194,19 @@ impl QueryEngine {
             elapsed: start.elapsed(),
         })
     }
+}
+
+/// Bytes of an answer's rows. Text columns point into chunks that they share with each other and
+/// with rows that are not part of the answer; what counts is the text they show.
+fn bytes_of(batch: &RecordBatch) -> usize {
+    let column = |column: &ArrayRef| match column.as_string_view_opt() {
+        // The low half of a view's first word is its length.
+        Some(text) => text
+            .views()
+            .iter()
+            .map(|view| 16 + (*view as u32) as usize)
+            .sum(),
+        None => column.get_array_memory_size(),
+    };
+    batch.columns().iter().map(column).sum()
 }

@@ -324,3 +324,26 @@ async fn json_is_json_whatever_the_text_says() {
         (Some("NaN"), true, Some(true))
     );
 }
+
+#[tokio::test]
+async fn an_answer_is_measured_by_what_it_shows_not_by_what_its_text_lies_in() {
+    let store = Store::new(Settings::default(), 0, Vec::new());
+    let padding = "x".repeat(4_000);
+    for id in 1..=2_000u64 {
+        let spans = vec![span(u128::from(id), id, 0, 1, vec![text("a", &padding)])];
+        store
+            .insert(&decode(&request("a", spans)), Instant::now())
+            .unwrap();
+    }
+    let limits = Limits {
+        bytes: 4 << 20,
+        ..Limits::default()
+    };
+    let query = "SELECT * FROM spans WHERE span_id <= '000000000000000a'";
+    let answer = engine(limits)
+        .sql(&store.snapshot().unwrap(), query)
+        .await
+        .unwrap();
+    let rows: usize = answer.batches.iter().map(|batch| batch.num_rows()).sum();
+    assert_eq!((rows, answer.truncated), (10, false));
+}
