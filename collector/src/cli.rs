@@ -70,9 +70,27 @@ pub(crate) struct ServeArgs {
     /// MiB of requests in work at a time.
     #[arg(long, value_name = "MIB", default_value_t = 192)]
     pub(crate) in_flight_mib: usize,
+    /// MiB of memory for traces under way; beyond it the trace that was quiet longest goes.
+    #[arg(long, value_name = "MIB", default_value_t = 64)]
+    pub(crate) assembly_mib: usize,
+    /// Seconds that a parent may take to arrive before its spans are orphans.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub(crate) orphan_grace: u32,
+    /// Alertmanager that is told of alerts whose policy names no webhook (`http://host:9093`).
+    #[arg(long, value_name = "URL", value_parser = webhook)]
+    pub(crate) alert_webhook: Option<String>,
     /// How log lines look. What is logged is set by TRACEMETER_LOG (default `info`).
     #[arg(long, value_enum, default_value = "text")]
     log_format: LogFormat,
+}
+
+/// Checks an address of a receiver as the policy does.
+fn webhook(text: &str) -> Result<String, String> {
+    if text.starts_with("http://") && text.len() > "http://".len() {
+        Ok(text.to_owned())
+    } else {
+        Err("allowed: `http://HOST`, `http://HOST:PORT`, `http://HOST:PORT/PATH`".to_owned())
+    }
 }
 
 /// Options of `sql`.

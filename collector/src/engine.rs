@@ -13,6 +13,7 @@
 mod commit;
 mod compactor;
 mod merge;
+mod recall;
 mod recover;
 mod retain;
 
@@ -26,6 +27,7 @@ use datafusion::arrow::error::ArrowError;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::assembly::Until;
 use crate::control::Intake;
 use crate::metrics::Metrics;
 use crate::otlp::batch::SpanBatch;
@@ -124,16 +126,18 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    /// Opens a data folder, recovers what the log holds, and starts the threads.
+    /// Opens a data folder, recovers what the log holds, and starts the threads. What arrived
+    /// until `counted` was counted by alerts before.
     pub(crate) fn open(
         dir: &Path,
         settings: Settings,
         rules: &Arc<Rules>,
+        counted: Until,
         metrics: &Arc<Metrics>,
         taps: Taps,
     ) -> Result<Self, OpenError> {
         let lock = recover::lock(dir)?;
-        let recovered = recover::recover(dir, settings, rules, metrics)?;
+        let recovered = recover::recover(dir, settings, rules, counted, metrics)?;
         let store = Arc::new(recovered.store);
         let poisoned = Arc::new(AtomicBool::new(false));
         let closing = Arc::new(AtomicBool::new(false));

@@ -28,6 +28,8 @@
     )
 )]
 
+mod alerts;
+mod assembly;
 mod cli;
 mod control;
 mod engine;

@@ -162,6 +162,8 @@ pub(crate) struct Gauges {
     pub(crate) poisoned: bool,
     /// Adaptive rates; `None` when they are off.
     pub(crate) control: Option<Status>,
+    /// Traces under way.
+    pub(crate) assembly: crate::assembly::Stats,
 }
 
 impl Metrics {
@@ -259,6 +261,50 @@ impl Page {
         }
     }
 
+    fn assembly(&mut self, stats: &crate::assembly::Stats) {
+        for (name, kind, help, value) in [
+            (
+                "assembly_traces",
+                "gauge",
+                "Traces under way in memory.",
+                stats.traces as u64,
+            ),
+            (
+                "assembly_bytes",
+                "gauge",
+                "Estimated bytes of traces under way.",
+                stats.bytes as u64,
+            ),
+            (
+                "assembly_evicted_total",
+                "counter",
+                "Traces under way dropped for lack of memory, the one that was quiet longest first.",
+                stats.evicted,
+            ),
+            (
+                "assembly_unplaced_total",
+                "counter",
+                "Spans left out of depth and orphans: their trace has too many spans.",
+                stats.unplaced,
+            ),
+            (
+                "assembly_circles_total",
+                "counter",
+                "Spans whose parent is their own descendant.",
+                stats.circles,
+            ),
+            (
+                "assembly_unjudged_total",
+                "counter",
+                "Waiting spans never judged as orphans: dropped for lack of memory.",
+                stats.unjudged,
+            ),
+        ] {
+            self.family(name, kind, help);
+            self.sample(name, "", value);
+        }
+    }
+
     fn gauges(&mut self, gauges: &Gauges) {
         for (name, help, value) in [
             (
@@ -287,6 +333,7 @@ impl Page {
             self.family(name, "gauge", help);
             self.sample(name, "", value);
         }
+        self.assembly(&gauges.assembly);
     }
 }
 

@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 
 use mesh_config::classify::{Classifier, ClassifyError};
 use mesh_config::money::NanoUsd;
-use mesh_config::policy::{Classification, TraceStorage};
+use mesh_config::policy::{Alert, Classification, TraceStorage};
 use mesh_config::price::{PriceBook, PriceError};
 use mesh_config::{DataTag, Diagnostics, Policy};
 use thiserror::Error;
 
+use crate::assembly::{KeepRules, Watches};
 use crate::otlp::any::Any;
 use crate::otlp::batch::CostSource;
 use crate::otlp::keys::Key;
@@ -51,6 +52,8 @@ pub(crate) struct Rules {
     policy: Policy,
     prices: PriceBook,
     classifier: Classifier,
+    watches: Watches,
+    keep_rules: KeepRules,
 }
 
 /// What the price of a span depends on.
@@ -125,6 +128,8 @@ impl Rules {
         Ok(Self {
             prices: policy.cost.price_book()?,
             classifier: Classifier::from_policy(&policy.classification)?,
+            watches: Watches::new(&policy),
+            keep_rules: KeepRules::new(&policy),
             policy,
         })
     }
@@ -203,6 +208,21 @@ impl Rules {
     /// The policy itself.
     pub(crate) fn policy(&self) -> &Policy {
         &self.policy
+    }
+
+    /// What the alerts count.
+    pub(crate) fn watches(&self) -> &Watches {
+        &self.watches
+    }
+
+    /// Rules about whole traces.
+    pub(crate) fn keep_rules(&self) -> &KeepRules {
+        &self.keep_rules
+    }
+
+    /// The alerts, in the order of the watches.
+    pub(crate) fn alerts(&self) -> &[Alert] {
+        &self.policy.alerts
     }
 
     /// How long tiers, errors and aggregates last.

@@ -11,6 +11,8 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::alerts::{self, Alerts};
+use crate::assembly;
 use crate::cli::ServeArgs;
 use crate::control::{self, Control};
 use crate::engine::{Engine, OpenError, Taps};
@@ -83,8 +85,12 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), ServeError> {
             stopped.clone(),
         )),
     ];
-    let ticker = tokio::spawn(tick(app.clone()));
     let control = tokio::spawn(control::run(app.control.clone(), stopped.clone()));
+    let tasks = [
+        tokio::spawn(tick(app.clone())),
+        tokio::spawn(alerts::watch(app.clone())),
+        tokio::spawn(alerts::tell(app.clone())),
+    ];
     if let Some(path) = &args.addresses_file {
         write_addresses(path, addresses).map_err(|source| ServeError::AddressesFile {
             path: path.clone(),
@@ -103,11 +109,17 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), ServeError> {
     for server in servers {
         drop(server.await);
     }
-    ticker.abort();
+    for task in tasks {
+        task.abort();
+    }
     drop(control.await);
-    // Joins threads: not on a worker of the runtime.
+    // Joins threads and writes a file: not on a worker of the runtime.
     let closing = app.clone();
-    drop(tokio::task::spawn_blocking(move || closing.engine.close()).await);
+    let close = move || {
+        closing.engine.close();
+        closing.alerts.look(closing.engine.store());
+    };
+    drop(tokio::task::spawn_blocking(close).await);
     tracing::info!("stopped");
     Ok(())
 }
@@ -122,13 +134,19 @@ fn open(args: &ServeArgs) -> Result<App, ServeError> {
         generation_bytes: (args.generation_mib.max(1) << 20).min(hot_bytes / 2),
         generation_age: Duration::from_secs(args.generation_age),
         dedup_bytes: args.dedup_mib << 20,
+        assembly: assembly::Limits {
+            bytes: args.assembly_mib.max(1) << 20,
+            grace_s: args.orphan_grace,
+        },
         ..Settings::default()
     };
+    let webhook = args.alert_webhook.as_deref().unwrap_or_default();
+    let (alerts, counted) = Alerts::open(&args.data, &rules, webhook);
     let control = Arc::new(Control::open(&args.data, &rules, control::now_ms()));
     let taps = Taps {
         rates: control.intake.clone(),
     };
-    let engine = Engine::open(&args.data, settings, &rules, &metrics, taps)?;
+    let engine = Engine::open(&args.data, settings, &rules, counted, &metrics, taps)?;
     let queries = QueryEngine::new(query::Limits::default(), &args.data.join("tmp"))?;
     Ok(App {
         engine,
@@ -138,6 +156,7 @@ fn open(args: &ServeArgs) -> Result<App, ServeError> {
         metrics,
         budget: Budget::new(args.in_flight_mib << 20),
         queries,
+        alerts,
         draining: AtomicBool::new(false),
     })
 }

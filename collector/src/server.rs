@@ -21,6 +21,7 @@ pub(crate) mod net;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use crate::alerts::Alerts;
 use crate::control::Control;
 use crate::engine::Engine;
 use crate::metrics::{Gauges, Metrics};
@@ -43,6 +44,8 @@ pub(crate) struct App {
     pub(crate) budget: budget::Budget,
     /// Rates for filters and SDKs.
     pub(crate) control: Arc<Control>,
+    /// Conditions on stored traces.
+    pub(crate) alerts: Alerts,
     /// SQL.
     pub(crate) queries: QueryEngine,
     /// Set once shutdown has begun.
@@ -69,6 +72,10 @@ impl App {
             in_flight_bytes: self.budget.used(),
             poisoned: self.engine.is_poisoned(),
             control: self.control.is_enabled().then(|| self.control.status()),
+            assembly: self
+                .engine
+                .store()
+                .with_assembly(|assembly| assembly.stats()),
         }
     }
 }

@@ -59,7 +59,7 @@ pub(crate) async fn run(args: SqlArgs) -> Result<(), SqlError> {
 }
 
 async fn from_folder(dir: &Path, args: &SqlArgs) -> Result<String, SqlError> {
-    let rules = Rules::load(args.policy.as_deref())?;
+    let rules = std::sync::Arc::new(Rules::load(args.policy.as_deref())?);
     let limits = Limits {
         rows: usize::MAX,
         ..Limits::default()

@@ -23,6 +23,7 @@
 //! At most [`Settings::hot_bytes`] of rows are held; when compaction cannot keep up, requests
 //! are refused with a retry hint ([`Store::is_full`]).
 
+pub(crate) mod assembled;
 pub(crate) mod catalog;
 pub(crate) mod columns;
 pub(crate) mod compact;

@@ -10,7 +10,8 @@ use datafusion::arrow::datatypes::Int64Type;
 use datafusion::parquet::arrow::ProjectionMask;
 use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use super::OpenError;
+use super::{OpenError, recall};
+use crate::assembly::Until;
 use crate::metrics::Metrics;
 use crate::otlp::decode::{self, Context};
 use crate::otlp::limits::Limits;
@@ -65,7 +66,8 @@ pub(super) fn lock(dir: &Path) -> Result<std::fs::File, OpenError> {
 pub(super) fn recover(
     dir: &Path,
     settings: Settings,
-    rules: &Rules,
+    rules: &Arc<Rules>,
+    counted: Until,
     metrics: &Metrics,
 ) -> Result<Recovered, OpenError> {
     let fs = Arc::new(RealFs);
@@ -76,7 +78,10 @@ pub(super) fn recover(
     }
     let mut log = Log::open(fs, &dir.join(LOG), catalog.next_segment()).map_err(io_error(dir))?;
     let store = Store::new(settings, log.current(), catalog.partitions().to_vec());
+    store.assemble(rules);
+    store.with_assembly(|assembly| assembly.counted_until(counted));
     remember(&store, catalog.partitions());
+    recall::run(&store, catalog.partitions());
     let mut waiting = Vec::new();
     for segment in log.closed() {
         if segment < catalog.next_segment() {
@@ -121,7 +126,7 @@ fn compact_now(
 }
 
 /// A view of a data folder that another process may be writing to. Nothing is changed.
-pub(crate) fn read_only(dir: &Path, rules: &Rules) -> Result<Snapshot, OpenError> {
+pub(crate) fn read_only(dir: &Path, rules: &Arc<Rules>) -> Result<Snapshot, OpenError> {
     // A compaction between reading the catalog and reading the log moves spans from one to
     // the other; then both are read again.
     for _ in 0..READ_ATTEMPTS {
@@ -134,7 +139,7 @@ pub(crate) fn read_only(dir: &Path, rules: &Rules) -> Result<Snapshot, OpenError
     read_once(dir, rules)
 }
 
-fn read_once(dir: &Path, rules: &Rules) -> Result<Snapshot, OpenError> {
+fn read_once(dir: &Path, rules: &Arc<Rules>) -> Result<Snapshot, OpenError> {
     let fs = Arc::new(RealFs);
     let catalog = Catalog::load(fs.clone(), dir)?;
     let mut log = Log::open(fs, &dir.join(LOG), catalog.next_segment()).map_err(io_error(dir))?;
@@ -143,6 +148,7 @@ fn read_once(dir: &Path, rules: &Rules) -> Result<Snapshot, OpenError> {
         log.current(),
         catalog.partitions().to_vec(),
     );
+    store.assemble(rules);
     remember(&store, catalog.partitions());
     for segment in log.closed() {
         if segment >= catalog.next_segment() {

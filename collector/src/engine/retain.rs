@@ -10,12 +10,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::compactor::Failure;
 use super::merge;
 use crate::policy::Rules;
+use crate::store::Store;
 use crate::store::catalog::{Catalog, Partition};
 use crate::store::compact::{self, Content, day_name};
 use crate::store::generation::Batches;
 use crate::store::retention::{age_s, is_due};
-use crate::store::sweep::{self, Notable};
-use crate::store::{Store, parts};
+use crate::store::sweep::{self, Noted};
 use crate::wal::fs::RealFs;
 
 /// Partitions swept at a time: what waits for compaction must not wait long.
@@ -43,12 +43,12 @@ pub(super) fn run(
         .cloned()
         .collect();
     for partition in &due {
-        let notable = notable(catalog.partitions(), partition.meta.day, rules)?;
         let batches: Batches = merge::read_all(std::slice::from_ref(partition))?;
+        let noted = noted(catalog.partitions(), partition, &batches)?;
         let age_s = age_s(&partition.meta, now_ns);
         let content = Content::of(&batches).map_err(compact::CompactError::from)?;
-        let left = sweep::sweep(content, &notable, age_s, rules.storage())
-            .map_err(compact::CompactError::from)?;
+        let left =
+            sweep::sweep(content, &noted, age_s, rules).map_err(compact::CompactError::from)?;
         let mut added = Vec::new();
         if let Some(content) = left {
             let stem = format!("{}/s{:020x}", day_name(partition.meta.day), self::now_ns());
@@ -65,19 +65,30 @@ pub(super) fn run(
     Ok(due.len())
 }
 
-/// Errors and classes of traces, from the parts of a day and its neighbours.
-fn notable(partitions: &[Arc<Partition>], day: i64, rules: &Rules) -> Result<Notable, Failure> {
-    let mut notable = Notable::new();
+/// What is stored of a partition's traces, on its day and the neighbouring ones.
+fn noted(
+    partitions: &[Arc<Partition>],
+    own: &Arc<Partition>,
+    batches: &Batches,
+) -> Result<Noted, Failure> {
+    let mut noted = Noted::default();
+    for parts in &batches.parts {
+        noted
+            .add(parts, true)
+            .map_err(compact::CompactError::from)?;
+    }
     for partition in partitions {
-        if (partition.meta.day - day).abs() > 1 || partition.meta.traces == 0 {
+        let is_near = (partition.meta.day - own.meta.day).abs() <= 1;
+        if !is_near || partition.meta.traces == 0 || partition.meta.stem == own.meta.stem {
             continue;
         }
         let mut batches = Vec::new();
         merge::read(partition.meta.traces, &partition.traces(), &mut batches)?;
         for batch in batches {
-            debug_assert_eq!(batch.num_columns(), parts::schema().fields().len());
-            sweep::note(&batch, rules, &mut notable).map_err(compact::CompactError::from)?;
+            noted
+                .add(&batch, false)
+                .map_err(compact::CompactError::from)?;
         }
     }
-    Ok(notable)
+    Ok(noted)
 }

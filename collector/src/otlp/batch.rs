@@ -193,6 +193,8 @@ pub(crate) struct SpanRow {
     pub(crate) events: Text,
     /// Links as a JSON list, empty when there are none.
     pub(crate) links: Text,
+    /// Trace ids of the links, as hex with a blank between them.
+    pub(crate) linked_traces: Text,
 }
 
 /// Refused spans of one request.
@@ -256,6 +258,8 @@ pub(crate) struct SpanBatch {
     pub(crate) resources: Vec<ResourceRow>,
     /// Refused spans.
     pub(crate) refused: Refused,
+    /// When the request was received, nanoseconds since the epoch.
+    pub(crate) received_ns: u64,
 }
 
 impl SpanBatch {

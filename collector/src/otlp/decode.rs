@@ -23,6 +23,7 @@ pub(crate) struct Context<'a> {
 pub(crate) fn traces(message: &[u8], context: &Context<'_>) -> Result<SpanBatch, WireError> {
     let mut batch = SpanBatch {
         text: Arena::with_capacity(message.len()),
+        received_ns: context.received_ns,
         ..SpanBatch::default()
     };
     let mut scratch = Scratch::default();

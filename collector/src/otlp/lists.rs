@@ -38,6 +38,27 @@ pub(super) fn links(items: &[&[u8]], limits: &Limits, text: &mut Arena) -> Resul
     list(items, limits, text, write_link)
 }
 
+/// The traces that links point to, as hex with a blank between them; no text without links.
+pub(super) fn linked_traces(items: &[&[u8]], text: &mut Arena) -> Result<Text, SpanError> {
+    let start = text.len();
+    for item in items {
+        let mut reader = Reader::new(item);
+        while let Some((number, value)) = reader.next()? {
+            if let (1, id) = (number, value)
+                && let Ok(id) = <&[u8; 16]>::try_from(id.bytes()?)
+                && *id != [0; 16]
+            {
+                let out = text.buffer();
+                if out.len() > start {
+                    out.push(' ');
+                }
+                write_hex(id, out);
+            }
+        }
+    }
+    Ok(text.since(start))
+}
+
 type WriteItem = fn(&[u8], &Limits, &mut String) -> Result<(), SpanError>;
 
 fn list(

@@ -107,6 +107,7 @@ pub(crate) fn decode<'a>(
     status(fields.status, limits, text, &mut row)?;
     row.events = lists::events(&scratch.events, limits, text)?;
     row.links = lists::links(&scratch.links, limits, text)?;
+    row.linked_traces = lists::linked_traces(&scratch.links, text)?;
     attributes.settle(scope, context, text, &mut row);
     Ok(row)
 }

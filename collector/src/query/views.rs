@@ -11,17 +11,38 @@ const TRACE_METADATA: &str = "SELECT trace_id, \
      MAX(last_seen) AS last_seen, \
      MAX(root_service) AS root_service, \
      MAX(root_operation) AS root_operation, \
+     MAX(depth) AS depth, \
+     CAST(SUM(orphans) AS BIGINT) AS orphan_count, \
+     CAST(SUM(app_cost) AS DECIMAL(20,9)) AS app_cost, \
+     CAST(SUM(mesh_cost) AS DECIMAL(20,9)) AS mesh_cost, \
+     CAST(SUM(priced_cost) AS DECIMAL(20,9)) AS priced_cost, \
+     CAST(SUM(default_cost) AS DECIMAL(20,9)) AS default_cost, \
+     CAST(SUM(unpriced_spans) AS BIGINT) AS unpriced_spans, \
      (CAST(MAX(last_seen) AS BIGINT) - CAST(MIN(first_seen) AS BIGINT)) / 1000000.0 \
      AS duration_ms \
      FROM trace_parts GROUP BY trace_id";
+
+/// Which traces link to which (a consumer's to the producer's), with what the linked trace cost;
+/// NULL when it is not stored.
+const TRACE_LINKS: &str = "SELECT link.trace_id, link.linked_trace_id, \
+     linked.root_service AS linked_service, linked.root_operation AS linked_operation, \
+     linked.recorded_cost AS linked_cost \
+     FROM (SELECT DISTINCT trace_id, UNNEST(string_to_array(linked_traces, ' ')) \
+     AS linked_trace_id FROM trace_parts WHERE linked_traces IS NOT NULL) AS link \
+     LEFT JOIN trace_metadata AS linked ON linked.trace_id = link.linked_trace_id";
 
 /// A view: its name, the tables and views it reads, its query.
 pub(super) type View = (&'static str, &'static [&'static str], &'static str);
 
 /// The exact views over the ledger. Costs count every request, kept or not; `requests` counts
 /// each request once, at the proxy of the service that was called.
-const VIEWS: [View; 6] = [
+const VIEWS: [View; 7] = [
     ("trace_metadata", &["trace_parts"], TRACE_METADATA),
+    (
+        "trace_links",
+        &["trace_parts", "trace_metadata"],
+        TRACE_LINKS,
+    ),
     (
         "cost_by_service",
         &["ledger"],

@@ -166,6 +166,15 @@ pub(crate) async fn trace(State(app): State<Arc<App>>, Path(id): Path<String>) -
     }
 }
 
+/// `GET /api/alerts`: the state of all alerts.
+pub(crate) async fn alerts(State(app): State<Arc<App>>) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "application/json"),
+        (header::CACHE_CONTROL, "no-cache"),
+    ];
+    (headers, app.alerts.json().to_string()).into_response()
+}
+
 /// A trace id in lower case, if it is one.
 pub(crate) fn trace_id(text: &str) -> Option<String> {
     let is_id = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());

@@ -35,6 +35,7 @@ pub(crate) fn routes(app: Arc<App>) -> Router {
         .route("/v1/rates", get(control::rates))
         .route("/sampling", get(control::sampling))
         .route("/api/sampling", get(control::sampling))
+        .route("/api/alerts", get(api::alerts))
         .route("/metrics", get(metrics))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
@@ -160,7 +161,7 @@ fn failure(form: Form, error: &IngestError) -> Response {
 }
 
 async fn metrics(State(app): State<Arc<App>>) -> Response {
-    let text = app.metrics.render(&app.gauges());
+    let text = app.metrics.render(&app.gauges()) + &app.alerts.metrics();
     (
         [(
             header::CONTENT_TYPE,

@@ -12,7 +12,7 @@ use std::path::Path;
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, RecordBatch, TimestampNanosecondArray, UInt32Array,
 };
-use datafusion::arrow::compute::{concat_batches, sort_to_indices, take_record_batch};
+use datafusion::arrow::compute::{sort_to_indices, take_record_batch};
 use datafusion::arrow::datatypes::{
     Decimal128Type, Int8Type, Int32Type, Int64Type, SchemaRef, TimestampNanosecondType,
 };
@@ -25,6 +25,7 @@ use datafusion::parquet::schema::types::ColumnPath;
 use mesh_config::DataTag;
 use thiserror::Error;
 
+use super::assembled::{self, Assembled};
 use super::catalog::{Meta, ledger_file, spans_file, traces_file};
 use super::generation::{Batches, Sealed};
 use super::parts::{self, Part, PartColumns, day_of};
@@ -106,7 +107,7 @@ pub(crate) fn sorted(
     batches: &[RecordBatch],
     column: &str,
 ) -> Result<RecordBatch, ArrowError> {
-    let all = concat_batches(schema, batches)?;
+    let all = assembled::concat(schema, batches)?;
     let Some(times) = all.column_by_name(column) else {
         return Err(ArrowError::SchemaError(format!("no column `{column}`")));
     };
@@ -157,6 +158,7 @@ pub(crate) fn merge_parts(parts: &RecordBatch) -> Result<RecordBatch, ArrowError
     let classes = column("class")?.as_primitive::<Int8Type>();
     let first = column("first_seen")?.as_primitive::<TimestampNanosecondType>();
     let last = column("last_seen")?.as_primitive::<TimestampNanosecondType>();
+    let assembled = Assembled::of(parts)?;
     for row in 0..parts.num_rows() {
         let Some(id) = unhex(ids.value(row)) else {
             continue;
@@ -176,6 +178,7 @@ pub(crate) fn merge_parts(parts: &RecordBatch) -> Result<RecordBatch, ArrowError
         if services.is_valid(row) {
             part.root = Some((services.value(row).into(), operations.value(row).into()));
         }
+        assembled.add(row, part);
     }
     let mut columns = PartColumns::default();
     let mut rows: Vec<_> = merged.iter().collect();

@@ -8,6 +8,7 @@ use datafusion::arrow::error::ArrowError;
 use super::columns::SpanColumns;
 use super::ledger::Minutes;
 use super::parts::{self, PartColumns, Parts};
+use crate::assembly::Observed;
 use crate::otlp::batch::{SpanBatch, SpanRow};
 use crate::otlp::metrics::Delta;
 
@@ -65,18 +66,19 @@ impl Generation {
     pub(crate) fn insert(
         &mut self,
         batch: &SpanBatch,
-        rows: &[&SpanRow],
+        rows: &[(&SpanRow, Observed)],
         now: Instant,
     ) -> Result<(), ArrowError> {
         if rows.is_empty() {
             return Ok(());
         }
         self.opened.get_or_insert(now);
-        self.spans.push(batch, rows.iter().copied());
+        self.spans.push(batch, rows.iter().map(|(row, _)| *row));
         if self.spans.len() >= FREEZE_ROWS {
             self.frozen_spans.push(self.spans.finish()?);
         }
-        parts::of_rows(batch, rows.iter().copied(), &mut self.scratch);
+        let observed = rows.iter().map(|(row, observed)| (*row, observed));
+        parts::of_rows(batch, observed, &mut self.scratch);
         for ((trace_id, _), part) in self.scratch.drain() {
             self.parts.push(&trace_id, &part);
             if self.parts.len() >= FREEZE_ROWS {

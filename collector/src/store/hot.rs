@@ -14,8 +14,10 @@ use super::catalog::Partition;
 use super::dedup::{self, Dedup, Key};
 use super::generation::{Generation, Sealed};
 use super::instances::Instances;
+use crate::assembly::{Assembly, Limits, Observed};
 use crate::otlp::batch::{SpanBatch, SpanRow};
 use crate::otlp::metrics::{Delta, LedgerBatch};
+use crate::policy::Rules;
 
 /// Limits of the store.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +33,8 @@ pub(crate) struct Settings {
     pub(crate) segment_bytes: u64,
     /// Memory of the window of known spans. Defaults to 64 MiB.
     pub(crate) dedup_bytes: usize,
+    /// Bounds of the assembly of traces.
+    pub(crate) assembly: Limits,
 }
 
 impl Default for Settings {
@@ -41,6 +45,7 @@ impl Default for Settings {
             generation_age: Duration::from_secs(600),
             segment_bytes: 64 << 20,
             dedup_bytes: 64 << 20,
+            assembly: Limits::default(),
         }
     }
 }
@@ -74,6 +79,7 @@ struct Inner {
     partitions: Vec<Arc<Partition>>,
     dedup: Dedup,
     instances: Instances,
+    assembly: Assembly,
 }
 
 /// See the module's documentation.
@@ -91,6 +97,7 @@ impl Store {
             partitions,
             dedup: Dedup::new(settings.dedup_bytes),
             instances: Instances::default(),
+            assembly: Assembly::default(),
         };
         Self {
             settings,
@@ -103,13 +110,31 @@ impl Store {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Says by which rules traces are assembled; done once, before the first span.
+    pub(crate) fn assemble(&self, rules: &Arc<Rules>) {
+        let limits = self.settings.assembly;
+        self.lock().assembly.configure(limits, rules.clone());
+    }
+
+    /// Memory that the assembly may take.
+    pub(crate) fn assembly_bytes(&self) -> usize {
+        self.settings.assembly.bytes
+    }
+
+    /// Works with the assembly; no rows are added meanwhile.
+    pub(crate) fn with_assembly<T>(&self, work: impl FnOnce(&mut Assembly) -> T) -> T {
+        work(&mut self.lock().assembly)
+    }
+
     /// Adds the spans of one request that are not known yet.
     pub(crate) fn insert(&self, batch: &SpanBatch, now: Instant) -> Result<Inserted, ArrowError> {
-        let mut inner = self.lock();
-        let mut rows: Vec<&SpanRow> = Vec::with_capacity(batch.spans.len());
+        let mut guard = self.lock();
+        let inner = &mut *guard;
+        let mut rows: Vec<(&SpanRow, Observed)> = Vec::with_capacity(batch.spans.len());
         for row in &batch.spans {
             if inner.dedup.insert(dedup::key(&row.trace_id, &row.span_id)) {
-                rows.push(row);
+                let observed = inner.assembly.observe(batch, row, batch.received_ns);
+                rows.push((row, observed));
             }
         }
         inner.active.insert(batch, &rows, now)?;

@@ -3,7 +3,8 @@
 //! A trace stays while any of this holds, and none of its spans' data class has run out:
 //!
 //! - hot, warm, cold: its partition is younger than the tier's end and the trace's own randomness
-//!   is within the tier's share. The tiers are nested: the same randomness decides everywhere.
+//!   is within the tier's share, or within the rate of a rule that the whole trace meets,
+//!   whichever is larger. The tiers are nested: the same randomness decides everywhere.
 //! - errors: it has an error and is younger than the policy's `errors`.
 //!
 //! Ledger rows stay for `aggregates`, whatever happens to spans.
@@ -32,6 +33,8 @@ pub(crate) struct TraceFacts {
     pub(crate) error: bool,
     /// The smallest number of days that the classes of its spans allow.
     pub(crate) retention_days: u16,
+    /// The lowest threshold of the rules that the trace meets.
+    pub(crate) keep: Option<Threshold>,
 }
 
 /// Why a trace stays.
@@ -98,7 +101,11 @@ pub(crate) fn keep(trace: &TraceFacts, age_s: u64, storage: &TraceStorage) -> Op
         .into_iter()
         .find(|tier| age_s < tier.duration.as_secs())?;
     // `None`: a share so small that nothing is kept.
-    let threshold = Threshold::from_probability(tier.sampling.get())?;
+    let share = Threshold::from_probability(tier.sampling.get());
+    let threshold = share
+        .into_iter()
+        .chain(trace.keep)
+        .min_by_key(|threshold| threshold.value())?;
     threshold
         .keeps(trace.randomness)
         .then_some(Kept::Sampled(threshold))
@@ -124,7 +131,39 @@ mod tests {
             randomness,
             error,
             retention_days,
+            keep: None,
         }
+    }
+
+    #[test]
+    fn a_rule_raises_a_tiers_share_and_never_lowers_it() {
+        let storage = TraceStorage::default();
+        let ruled = |share, rate| {
+            let keep = Threshold::from_probability(rate);
+            let facts = TraceFacts {
+                keep,
+                ..facts(share, false, 365)
+            };
+            keep_at(&facts, &storage)
+        };
+        fn keep_at(facts: &TraceFacts, storage: &TraceStorage) -> [bool; 2] {
+            [2 * DAY, 8 * DAY].map(|age| keep(facts, age, storage).is_some())
+        }
+        assert_eq!(ruled(0.9, 1.0), [true, true]);
+        assert_eq!(ruled(0.4, 0.5), [true, true]);
+        assert_eq!(ruled(0.6, 0.5), [false, false]);
+        assert_eq!(ruled(0.05, 0.001), [true, false]);
+        let Some(Kept::Sampled(threshold)) = keep(
+            &TraceFacts {
+                keep: Threshold::from_probability(0.5),
+                ..facts(0.05, false, 365)
+            },
+            2 * DAY,
+            &storage,
+        ) else {
+            panic!("not kept");
+        };
+        assert_eq!(threshold.adjusted_count(), 2.0, "it stands for two traces");
     }
 
     #[test]

@@ -11,20 +11,32 @@ use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Float64Array, RecordBatch, StringViewArray,
 };
 use datafusion::arrow::compute::filter_record_batch;
-use datafusion::arrow::datatypes::{Float64Type, Int8Type, Int32Type};
+use datafusion::arrow::datatypes::{
+    Decimal128Type, Float64Type, Int8Type, Int32Type, Int64Type, TimestampNanosecondType,
+};
 use datafusion::arrow::error::ArrowError;
-use mesh_config::policy::TraceStorage;
 use w3c_traceparent_parser::TraceId;
-use w3c_traceparent_parser::otel::{OtState, Randomness};
+use w3c_traceparent_parser::otel::{OtState, Randomness, Threshold};
 use w3c_traceparent_parser::tracestate::TraceState;
 
+use super::assembled::{Assembled, conform};
 use super::compact::{Content, class_of, unhex};
-use super::ledger;
 use super::retention::{Kept, TraceFacts, keep, keeps_ledger};
+use super::{ledger, parts};
+use crate::assembly::WholeTrace;
 use crate::policy::Rules;
 
-/// What parts say about traces that are not plain (an error, or a class above the lowest).
-pub(crate) type Notable = HashMap<[u8; 16], (bool, u16)>;
+/// What is stored of the traces of one partition, here and in partitions of neighbouring days.
+#[derive(Debug, Default)]
+pub(crate) struct Noted {
+    traces: HashMap<[u8; 16], Note>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Note {
+    whole: WholeTrace,
+    keep: Option<u64>,
+}
 
 fn column<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef, ArrowError> {
     batch
@@ -32,28 +44,67 @@ fn column<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef, ArrowE
         .ok_or_else(|| ArrowError::SchemaError(format!("no column `{name}`")))
 }
 
-/// Adds the notable traces of some parts.
-pub(crate) fn note(
-    parts: &RecordBatch,
-    rules: &Rules,
-    notable: &mut Notable,
-) -> Result<(), ArrowError> {
-    let ids = column(parts, "trace_id")?.as_string_view();
-    let errors = column(parts, "error")?.as_boolean();
-    let classes = column(parts, "class")?.as_primitive::<Int8Type>();
-    let lowest = rules.retention_days(class_of(0));
-    for row in 0..parts.num_rows() {
-        let days = rules.retention_days(class_of(classes.value(row)));
-        if !errors.value(row) && days >= lowest {
-            continue;
+impl Noted {
+    /// Adds some parts; those of the partition itself come first (`is_own`), and only their
+    /// traces are noted.
+    pub(crate) fn add(&mut self, parts: &RecordBatch, is_own: bool) -> Result<(), ArrowError> {
+        let parts = &conform(parts, &parts::schema())?;
+        let ids = column(parts, "trace_id")?.as_string_view();
+        let errors = column(parts, "error")?.as_boolean();
+        let classes = column(parts, "class")?.as_primitive::<Int8Type>();
+        let costs = column(parts, "recorded_cost")?.as_primitive::<Decimal128Type>();
+        let spans = column(parts, "span_count")?.as_primitive::<Int64Type>();
+        let first = column(parts, "first_seen")?.as_primitive::<TimestampNanosecondType>();
+        let last = column(parts, "last_seen")?.as_primitive::<TimestampNanosecondType>();
+        let assembled = Assembled::of(parts)?;
+        for row in 0..parts.num_rows() {
+            let Some(id) = unhex(ids.value(row)) else {
+                continue;
+            };
+            let fresh = Note {
+                whole: WholeTrace {
+                    first_ns: first.value(row),
+                    last_ns: last.value(row),
+                    ..WholeTrace::default()
+                },
+                keep: None,
+            };
+            let note = if is_own {
+                self.traces.entry(id).or_insert(fresh)
+            } else if let Some(note) = self.traces.get_mut(&id) {
+                note
+            } else {
+                continue;
+            };
+            let cost = u64::try_from(costs.value(row)).unwrap_or(u64::MAX);
+            let whole = &mut note.whole;
+            whole.cost_nanos = whole.cost_nanos.saturating_add(cost);
+            whole.spans += u64::try_from(spans.value(row)).unwrap_or(0);
+            whole.depth = whole.depth.max(assembled.depth(row));
+            whole.error |= errors.value(row);
+            whole.class = whole.class.max(class_of(classes.value(row)));
+            whole.first_ns = whole.first_ns.min(first.value(row));
+            whole.last_ns = whole.last_ns.max(last.value(row));
+            note.keep = assembled.keep(row).into_iter().chain(note.keep).min();
         }
-        if let Some(id) = unhex(ids.value(row)) {
-            let (error, least) = notable.entry(id).or_insert((false, days));
-            *error |= errors.value(row);
-            *least = days.min(*least);
+        Ok(())
+    }
+
+    /// What decides about a trace besides its spans' own columns.
+    fn facts(&self, id: &[u8; 16], trace: TraceId, rules: &Rules) -> TraceFacts {
+        let note = self.traces.get(id).copied().unwrap_or_default();
+        let keep = note.keep.and_then(Threshold::new);
+        let by_trace = rules.keep_rules().of_trace(&note.whole);
+        TraceFacts {
+            randomness: Randomness::from_trace_id(trace),
+            error: note.whole.error,
+            retention_days: rules.retention_days(note.whole.class),
+            keep: keep
+                .into_iter()
+                .chain(by_trace)
+                .min_by_key(|threshold| threshold.value()),
         }
     }
-    Ok(())
 }
 
 /// Verdicts by trace id.
@@ -61,9 +112,9 @@ type Verdicts = HashMap<[u8; 16], Option<Kept>>;
 
 fn verdicts(
     spans: &RecordBatch,
-    notable: &Notable,
+    noted: &Noted,
     age_s: u64,
-    storage: &TraceStorage,
+    rules: &Rules,
 ) -> Result<Verdicts, ArrowError> {
     let ids = column(spans, "trace_id")?.as_string_view();
     let states = column(spans, "trace_state")?.as_string_view();
@@ -82,12 +133,9 @@ fn verdicts(
         } else {
             None
         };
-        let (error, least) = notable.get(&id).copied().unwrap_or((false, u16::MAX));
-        let known = facts.entry(id).or_insert_with(|| TraceFacts {
-            randomness: Randomness::from_trace_id(trace),
-            error,
-            retention_days: least,
-        });
+        let known = facts
+            .entry(id)
+            .or_insert_with(|| noted.facts(&id, trace, rules));
         known.retention_days = known.retention_days.min(days);
         if let Some(randomness) = explicit {
             known.randomness = randomness;
@@ -95,7 +143,7 @@ fn verdicts(
     }
     Ok(facts
         .iter()
-        .map(|(id, facts)| (*id, keep(facts, age_s, storage)))
+        .map(|(id, facts)| (*id, keep(facts, age_s, rules.storage())))
         .collect())
 }
 
@@ -107,14 +155,14 @@ fn explicit_randomness(trace_state: &str) -> Option<Randomness> {
 /// Removes what has run out; `None` when nothing is left.
 pub(crate) fn sweep(
     content: Content,
-    notable: &Notable,
+    noted: &Noted,
     age_s: u64,
-    storage: &TraceStorage,
+    rules: &Rules,
 ) -> Result<Option<Content>, ArrowError> {
-    let verdicts = verdicts(&content.spans, notable, age_s, storage)?;
+    let verdicts = verdicts(&content.spans, noted, age_s, rules)?;
     let spans = raise_counts(&filtered(&content.spans, &verdicts)?, &verdicts)?;
     let parts = filtered(&content.parts, &verdicts)?;
-    let ledger = if keeps_ledger(age_s, storage) {
+    let ledger = if keeps_ledger(age_s, rules.storage()) {
         content.ledger
     } else {
         RecordBatch::new_empty(ledger::schema())
@@ -209,9 +257,13 @@ mod tests {
 
     fn swept(content: Content, age_s: u64) -> Option<Content> {
         let rules = Rules::load(None).unwrap();
-        let mut notable = Notable::new();
-        note(&content.parts, &rules, &mut notable).unwrap();
-        sweep(content, &notable, age_s, rules.storage()).unwrap()
+        sweep_by(content, age_s, &rules)
+    }
+
+    fn sweep_by(content: Content, age_s: u64, rules: &Rules) -> Option<Content> {
+        let mut noted = Noted::default();
+        noted.add(&content.parts, true).unwrap();
+        sweep(content, &noted, age_s, rules).unwrap()
     }
 
     fn total(content: &Content) -> f64 {

@@ -1,0 +1,80 @@
+//! `alerts.json` in the data folder: what alerts remember across restarts.
+//!
+//! Version 1. Written under another name, synced and renamed, so a reader finds the old or the
+//! new one. It is written before anybody is told: a crash in between tells them after the restart.
+//! A file that cannot be read is put aside (`alerts.json.damaged`), and alerts begin anew.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::board::Memory;
+use super::outbox::Waiting;
+use crate::assembly::Until;
+
+const NAME: &str = "alerts.json";
+const VERSION: u32 = 1;
+
+/// Everything remembered.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Saved {
+    version: u32,
+    /// What is counted.
+    pub(super) counted: Until,
+    pub(super) alerts: Vec<Memory>,
+    pub(super) waiting: Vec<Waiting>,
+}
+
+impl Saved {
+    /// What is to be remembered now.
+    pub(super) fn new(counted: Until, alerts: Vec<Memory>, waiting: Vec<Waiting>) -> Self {
+        Self {
+            version: VERSION,
+            counted,
+            alerts,
+            waiting,
+        }
+    }
+}
+
+fn path(dir: &Path) -> PathBuf {
+    dir.join(NAME)
+}
+
+/// Reads what is remembered; nothing when there is no file.
+pub(super) fn load(dir: &Path) -> Saved {
+    let bytes = match std::fs::read(path(dir)) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Saved::default(),
+        Err(error) => {
+            tracing::error!(%error, "cannot read the state of alerts; they begin anew");
+            return Saved::default();
+        }
+    };
+    match serde_json::from_slice::<Saved>(&bytes) {
+        Ok(saved) if saved.version == VERSION => saved,
+        found => {
+            let reason = found.map_or_else(
+                |error| error.to_string(),
+                |saved| format!("version `{}` is not `{VERSION}`", saved.version),
+            );
+            let aside = dir.join(format!("{NAME}.damaged"));
+            drop(std::fs::rename(path(dir), aside));
+            tracing::error!(reason, "the state of alerts is damaged; they begin anew");
+            Saved::default()
+        }
+    }
+}
+
+/// Replaces what is remembered.
+pub(super) fn save(dir: &Path, saved: &Saved) -> io::Result<()> {
+    let temporary = dir.join(format!("{NAME}.tmp"));
+    let mut file = File::create(&temporary)?;
+    file.write_all(&serde_json::to_vec(saved)?)?;
+    file.sync_all()?;
+    drop(file);
+    std::fs::rename(&temporary, path(dir))?;
+    File::open(dir)?.sync_all()
+}
