@@ -10,6 +10,7 @@
 //! * [`coverage`]: how many proxies should have reported.
 //! * [`table`]: the published table and its answers to filters.
 //! * [`task`]: closes windows, runs the controller, keeps its state.
+//! * [`peers`]: one leader among several collectors.
 //! * [`state`]: the state in the data folder.
 //! * [`answers`]: the HTTP side, for filters and (Jaeger remote sampling) for SDKs.
 //!
@@ -26,11 +27,14 @@
 mod answers;
 mod coverage;
 mod intake;
+mod peers;
 mod state;
 mod table;
 mod task;
 
 use std::collections::BTreeMap;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -38,12 +42,16 @@ use std::time::Duration;
 use mesh_config::adaptive::{Controller, Held, Settings, Summary};
 use mesh_config::sampling::Sampler;
 
+use crate::client::Client;
 use crate::policy::Rules;
 
-pub(crate) use answers::{rates, sampling};
+pub(crate) use answers::{leader_table, rates, report, sampling};
 pub(crate) use intake::Intake;
 pub(crate) use task::{now_ms, run};
 
+pub(crate) use peers::Role;
+
+use peers::{Link, Reports};
 use state::{Loaded, Store};
 use table::{Key, Table};
 
@@ -59,6 +67,14 @@ pub(crate) struct Status {
     pub(crate) updates: u64,
     /// Windows that were held, in the order of [`Held::ALL`].
     pub(crate) held: [u64; Held::ALL.len()],
+    /// What it is among several collectors.
+    pub(crate) role: Role,
+    /// Times that the leader could not be reached.
+    pub(crate) leader_failures: u64,
+    /// Reports of other collectors that were refused.
+    pub(crate) reports_refused: u64,
+    /// Windows that the leader did not get.
+    pub(crate) unreported: u64,
     /// Decisions that came too late for their window.
     pub(crate) late: u64,
     /// Version of the table.
@@ -84,6 +100,8 @@ struct Inner {
     confirmed_ms: u64,
     exempt: BTreeMap<Arc<str>, bool>,
     coverage: coverage::Coverage,
+    role: Role,
+    reports: Reports,
     status: Status,
 }
 
@@ -94,13 +112,20 @@ pub(crate) struct Control {
     rules: Arc<Rules>,
     settings: Settings,
     interval: Duration,
+    /// New with every start: who finds its own name at the leader's address leads.
+    name: String,
+    leader: Option<Link>,
     store: Store,
     inner: Mutex<Inner>,
 }
 
 impl Control {
     /// Reads the state back from the data folder, if there is one.
-    pub(crate) fn open(data: &Path, rules: &Arc<Rules>, now_ms: u64) -> Self {
+    pub(crate) fn open(
+        data: &Path,
+        rules: &Arc<Rules>,
+        now_ms: u64,
+    ) -> Result<Self, rustls::Error> {
         let policy = rules.policy();
         let adaptive = &policy.sampling.adaptive;
         let settings = Settings::from(&policy.sampling);
@@ -120,7 +145,17 @@ impl Control {
             None => (Controller::new(&settings), None),
         };
         let confirmed_ms = table.as_ref().map_or(0, |table| table.made_ms);
-        Self {
+        let leader = match policy.control.leader.as_str() {
+            "" => None,
+            url => Some(Link::new(Client::http1()?, url)),
+        };
+        let role = match leader {
+            Some(_) => Role::Unknown,
+            None => Role::Alone,
+        };
+        // Keyed by the operating system's entropy; it need not be secret.
+        let name = format!("{:016x}", RandomState::new().hash_one(now_ms));
+        Ok(Self {
             intake: Arc::new(Intake::new(
                 adaptive.enabled,
                 policy.export.ledger_interval,
@@ -129,6 +164,8 @@ impl Control {
             rules: rules.clone(),
             settings,
             interval: adaptive.adjustment_interval,
+            name,
+            leader,
             store,
             inner: Mutex::new(Inner {
                 controller,
@@ -136,9 +173,16 @@ impl Control {
                 confirmed_ms,
                 exempt: BTreeMap::new(),
                 coverage: coverage::Coverage::default(),
+                role,
+                reports: Reports::default(),
                 status,
             }),
-        }
+        })
+    }
+
+    /// What it is among several collectors.
+    fn role(&self) -> Role {
+        self.lock().role
     }
 
     /// Whether the policy lets rates follow the traffic.
@@ -150,7 +194,8 @@ impl Control {
     pub(crate) fn status(&self) -> Status {
         let inner = self.lock();
         Status {
-            version: inner.controller.table().version(),
+            version: inner.table.as_ref().map_or(0, |table| table.version),
+            role: inner.role,
             keys: inner.controller.tracked_keys(),
             target_per_second: self.settings.target_per_second,
             ..inner.status.clone()

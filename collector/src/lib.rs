@@ -31,6 +31,7 @@
 mod alerts;
 mod assembly;
 mod cli;
+mod client;
 mod control;
 mod engine;
 mod metrics;

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use mesh_config::adaptive::Held;
 
-use crate::control::Status;
+use crate::control::{Role, Status};
 use crate::otlp::limits::Refusal;
 
 /// A number that only rises.
@@ -250,6 +250,11 @@ impl Page {
             self.family(name, "counter", help);
             self.sample(name, "", value);
         }
+        self.family("rates_role", "gauge", "1 for the part among collectors.");
+        for role in Role::ALL {
+            let label = format!("role=\"{}\"", role.as_str());
+            self.sample("rates_role", &label, u64::from(role == status.role));
+        }
         self.family(
             "rates_held_total",
             "counter",
@@ -399,7 +404,7 @@ fn rates_gauges(status: &Status) -> [(&'static str, &'static str, f64); 11] {
     ]
 }
 
-fn rates_counters(status: &Status) -> [(&'static str, &'static str, u64); 4] {
+fn rates_counters(status: &Status) -> [(&'static str, &'static str, u64); 7] {
     [
         (
             "rates_windows_total",
@@ -420,6 +425,21 @@ fn rates_counters(status: &Status) -> [(&'static str, &'static str, u64); 4] {
             "rates_late_traces_total",
             "Decisions that came too late for their window.",
             status.late,
+        ),
+        (
+            "rates_leader_failures_total",
+            "Times that the leader could not be reached.",
+            status.leader_failures,
+        ),
+        (
+            "rates_reports_refused_total",
+            "Reports of other collectors that were refused.",
+            status.reports_refused,
+        ),
+        (
+            "rates_windows_unreported_total",
+            "Windows that the leader did not get.",
+            status.unreported,
         ),
     ]
 }

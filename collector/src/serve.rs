@@ -55,6 +55,9 @@ pub(crate) enum ServeError {
     /// The policy is wrong.
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    /// TLS cannot be set up.
+    #[error("cannot set up tls: {0}")]
+    Tls(#[from] rustls::Error),
     /// The query engine cannot start.
     #[error(transparent)]
     Query(#[from] QueryError),
@@ -142,7 +145,7 @@ fn open(args: &ServeArgs) -> Result<App, ServeError> {
     };
     let webhook = args.alert_webhook.as_deref().unwrap_or_default();
     let (alerts, counted) = Alerts::open(&args.data, &rules, webhook);
-    let control = Arc::new(Control::open(&args.data, &rules, control::now_ms()));
+    let control = Arc::new(Control::open(&args.data, &rules, control::now_ms())?);
     let taps = Taps {
         rates: control.intake.clone(),
     };

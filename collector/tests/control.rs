@@ -180,3 +180,77 @@ fn without_adaptive_rates_there_is_no_table_and_sdks_get_the_static_rates() {
         assert_eq!(operations["perOperationStrategies"], serde_json::json!([]));
     }
 }
+
+/// A port of this machine that was free a moment ago. A collector has to know the leader's address
+/// before the leader runs, so the port cannot be chosen by the leader itself.
+fn free_address() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().to_string()
+}
+
+#[test]
+fn two_collectors_give_out_one_table_made_from_the_counts_of_both() {
+    let dir = tempfile::tempdir().unwrap();
+    let address = free_address();
+    let text = format!(
+        "{}control: {{leader: \"http://{address}\"}}\n",
+        ADAPTIVE.replace("1s", "2s")
+    );
+    let policy = policy(dir.path(), &text);
+    let arguments = ["--policy", policy.to_str().unwrap()];
+    let leader = Collector::start_at(&dir.path().join("a"), &address, &arguments);
+    let follower = Collector::start(&dir.path().join("b"), &arguments);
+    let role = |collector: &Collector, role: &str| {
+        collector.metric(&format!(
+            "tracemeter_collector_rates_role{{role=\"{role}\"}}"
+        ))
+    };
+    wait_for("both to know their part", || {
+        (role(&leader, "leads") == 1 && role(&follower, "follows") == 1).then_some(())
+    });
+    let mut here = Filter::new("shop", "i1");
+    let mut there = Filter::new("shop", "i2");
+    // Each sees one route only.
+    wait_for("a table with the routes of both", || {
+        here.send(&leader, &[decided("/cart", 20)]);
+        there.send(&follower, &[decided("/pay", 40)]);
+        let both = rates(&leader, "shop").text();
+        (both.contains("/cart") && both.contains("/pay")).then_some(())
+    });
+    let held = |collector: &Collector| {
+        collector.metric("tracemeter_collector_rates_held_total{reason=\"no_reports\"}")
+    };
+    wait_for("the leader's table to hold", || {
+        (held(&leader) > 0).then_some(())
+    });
+    let expected = rates(&leader, "shop");
+    let table = json(&expected);
+    let (cart, pay) = (
+        rate(&table["routes"]["/cart"]),
+        rate(&table["routes"]["/pay"]),
+    );
+    // Twice the traffic, half the rate: both were counted in full.
+    assert!((1.5..2.7).contains(&(cart / pay)), "{table}");
+    let same = wait_for("the follower to have the leader's table", || {
+        Some(rates(&follower, "shop")).filter(|reply| reply.body == expected.body)
+    });
+    assert_eq!(header(&same, "etag"), header(&expected, "etag"));
+
+    // Without the leader the follower goes on with the table, also after a restart.
+    leader.kill();
+    follower.kill();
+    let follower = Collector::start(&dir.path().join("b"), &arguments);
+    assert_eq!(rates(&follower, "shop").body, expected.body);
+    assert_eq!(role(&follower, "unknown"), 1);
+    // And with the leader back they agree again on new counts.
+    let leader = Collector::start_at(&dir.path().join("a"), &address, &arguments);
+    wait_for("the follower to follow again", || {
+        (role(&follower, "follows") == 1).then_some(())
+    });
+    let mut late = Filter::new("shop", "i3");
+    wait_for("one table with the new route on both", || {
+        late.send(&follower, &[decided("/new", 50)]);
+        let (left, right) = (rates(&leader, "shop"), rates(&follower, "shop"));
+        (left.text().contains("/new") && left.body == right.body).then_some(())
+    });
+}

@@ -6,9 +6,11 @@
 mod alerts;
 mod attributes;
 mod classification;
+mod control;
 mod cost;
 mod debug;
 mod export;
+mod forward;
 mod prices;
 mod propagation;
 mod return_channel;
@@ -21,9 +23,11 @@ pub use crate::decode::Table;
 pub use alerts::{Aggregate, Alert, AlertQuery, AlertSeverity, Comparison};
 pub use attributes::{Attributes, Mapping, TagMapping, Tenant};
 pub use classification::{Classification, Detectors, Redaction, RedactionMode, RetentionDays};
+pub use control::Control;
 pub use cost::{ChargeSide, Cost, PriceVersion, Settle, TokenPrice};
 pub use debug::Debug;
 pub use export::Export;
+pub use forward::{Forward, ForwardCompression, ForwardProtocol};
 pub use propagation::{Mode, Propagation, TracestateForm};
 pub use return_channel::{ReturnChannel, ReturnDetail};
 pub use sampling::{
@@ -58,6 +62,10 @@ section! {
         debug: Debug = Debug::default();
         /// How long the collector keeps traces, and where.
         trace_storage: TraceStorage = TraceStorage::default();
+        /// How several collectors agree on the adaptive rates.
+        control: Control = Control::default();
+        /// Where the collector sends traces on to.
+        forward: Forward = Forward::default();
         /// Conditions on stored traces that somebody wants to hear about.
         alerts: Vec<Alert> = alerts::defaults();
     }

@@ -12,18 +12,19 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Query, State};
+use axum::extract::{Query, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use mesh_config::rule::{Attribute, Attributes, Lookup};
 use mesh_config::sampling::Sampler;
 use serde::{Deserialize, Serialize};
 
-use super::Control;
+use super::peers::{self, Leader, Report};
 use super::table::Slice;
 use super::task::now_ms;
+use super::{Control, Role};
 use crate::policy::Rules;
-use crate::server::App;
+use crate::server::{App, body};
 
 /// Longest service name that is looked up.
 const MAX_SERVICE: usize = 512;
@@ -94,6 +95,61 @@ fn matches(value: &HeaderValue, tag: &str) -> bool {
     })
 }
 
+/// `GET /v1/rates/table`: the whole table, for other collectors.
+pub(crate) async fn leader_table(State(app): State<Arc<App>>) -> Response {
+    json(&app.control.say())
+}
+
+/// `POST /v1/rates/window`: the counts of another collector's window.
+pub(crate) async fn report(State(app): State<Arc<App>>, request: Request) -> Response {
+    let mut share = app.budget.share();
+    let read = body::read(request.into_body(), &mut share, peers::MAX_REPORT).await;
+    let bytes = match read {
+        Ok(bytes) => bytes,
+        Err(refused) => {
+            return (StatusCode::PAYLOAD_TOO_LARGE, refused.message).into_response();
+        }
+    };
+    let report = match serde_json::from_slice::<Report>(&bytes) {
+        Ok(report) => report,
+        Err(error) => return (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
+    };
+    if app.control.take(report) {
+        return StatusCode::NO_CONTENT.into_response();
+    }
+    let message = "the window is closed, or this collector does not lead\n";
+    (StatusCode::CONFLICT, message).into_response()
+}
+
+fn json(value: &impl Serialize) -> Response {
+    match serde_json::to_vec(value) {
+        Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
+
+impl Control {
+    /// What is told to other collectors.
+    fn say(&self) -> Leader {
+        let inner = self.lock();
+        Leader {
+            collector: self.name.clone(),
+            confirmed_ms: inner.confirmed_ms,
+            table: inner.table.as_deref().cloned(),
+        }
+    }
+
+    /// Takes another collector's report; false when it came too late or to the wrong one.
+    fn take(&self, report: Report) -> bool {
+        let mut inner = self.lock();
+        let taken = inner.role == Role::Leads && inner.reports.take(report);
+        if !taken {
+            inner.status.reports_refused += 1;
+        }
+        taken
+    }
+}
+
 /// `GET /sampling`, `GET /api/sampling`.
 pub(crate) async fn sampling(
     State(app): State<Arc<App>>,
@@ -104,10 +160,7 @@ pub(crate) async fn sampling(
         Err(refusal) => return refusal.into_response(),
     };
     let strategy = Strategy::of(service, &app.control, &app.rules, now_ms());
-    match serde_json::to_vec(&strategy) {
-        Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
-    }
+    json(&strategy)
 }
 
 /// `SamplingStrategyResponse`.

@@ -53,6 +53,20 @@ impl Window {
     pub(super) fn length_ms(&self) -> u64 {
         self.until_ms.saturating_sub(self.from_ms)
     }
+
+    /// False when the clock was set back or far ahead: the window then says nothing.
+    pub(super) fn is_plausible(&self, interval_ms: u64) -> bool {
+        let length_ms = self.length_ms();
+        length_ms >= interval_ms / 4 && length_ms <= interval_ms.saturating_mul(2)
+    }
+
+    /// What a count is multiplied by, as if the window had the length of the interval.
+    pub(super) fn share(&self, interval_ms: u64) -> Share {
+        Share {
+            numerator: interval_ms,
+            denominator: self.length_ms().max(1),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -106,7 +120,7 @@ impl Intake {
         for (route, decided) in &delta.decided {
             let counted = share.of(*decided);
             open.window.late = open.window.late.saturating_add(decided - counted);
-            open.window.add(&delta.service, route, counted);
+            open.window.add(&delta.service, route, counted, MAX_KEYS);
             total += counted;
         }
         open.note(instance, known, total, now_ms);
@@ -176,8 +190,8 @@ impl Open {
 }
 
 impl Window {
-    /// Adds decisions of one key.
-    pub(super) fn add(&mut self, service: &str, route: &str, decided: u64) {
+    /// Adds decisions of one key, if there is room for it among `max_keys`.
+    pub(super) fn add(&mut self, service: &str, route: &str, decided: u64, max_keys: usize) {
         if decided == 0 {
             return;
         }
@@ -185,7 +199,7 @@ impl Window {
             service: service.into(),
             route: route.into(),
         };
-        let full = self.counts.len() >= MAX_KEYS;
+        let full = self.counts.len() >= max_keys;
         match self.counts.get_mut(&key) {
             Some(count) => *count = count.saturating_add(decided),
             None if full || route == OTHER_ROUTE => {

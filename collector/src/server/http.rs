@@ -33,6 +33,8 @@ pub(crate) fn routes(app: Arc<App>) -> Router {
         .route("/api/traces/{id}", get(api::trace))
         .route("/api/sql", get(api::sql_get).post(api::sql_post))
         .route("/v1/rates", get(control::rates))
+        .route("/v1/rates/table", get(control::leader_table))
+        .route("/v1/rates/window", post(control::report))
         .route("/sampling", get(control::sampling))
         .route("/api/sampling", get(control::sampling))
         .route("/api/alerts", get(api::alerts))

@@ -49,6 +49,11 @@ pub(crate) struct Collector {
 impl Collector {
     /// Starts a collector over `dir` and waits until it is ready.
     pub(crate) fn start(dir: &Path, extra: &[&str]) -> Self {
+        Self::start_at(dir, "127.0.0.1:0", extra)
+    }
+
+    /// The same with the address of its HTTP port.
+    pub(crate) fn start_at(dir: &Path, http: &str, extra: &[&str]) -> Self {
         std::fs::create_dir_all(dir).unwrap();
         let addresses = dir.join("addresses.json");
         let log = dir.join("collector.log");
@@ -59,7 +64,7 @@ impl Collector {
             .open(&log)
             .unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_collector"))
-            .args(["serve", "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0"])
+            .args(["serve", "--grpc", "127.0.0.1:0", "--http", http])
             .arg("--data")
             .arg(dir.join("data"))
             .arg("--addresses-file")

@@ -25,9 +25,34 @@ pub(super) fn check(policy: &Policy, checker: &mut Checker<'_>) {
     debug(policy, checker);
     return_channel(policy, checker);
     storage(policy, checker);
+    collector_urls(policy, checker);
     alerts(policy, checker);
     if !checker.context.has_errors() {
         retention(policy, checker);
+    }
+}
+
+/// Addresses that the collector calls.
+fn collector_urls(policy: &Policy, checker: &mut Checker<'_>) {
+    for (path, url) in [
+        ("control.leader", &policy.control.leader),
+        ("forward.endpoint", &policy.forward.endpoint),
+    ] {
+        let scheme = ["http://", "https://"].iter();
+        let rest = scheme.filter_map(|scheme| url.strip_prefix(scheme)).next();
+        let authority = rest.map(|rest| rest.trim_end_matches('/'));
+        let is_valid = authority.is_some_and(|authority| {
+            !authority.is_empty()
+                && authority
+                    .bytes()
+                    .all(|byte| byte.is_ascii_graphic() && !b"/?#@".contains(&byte))
+        });
+        if !url.is_empty() && !is_valid {
+            let message = format!(
+                "address `{url}` is not of the form `http://host:port` or `https://host:port`"
+            );
+            checker.error(path, message, "");
+        }
     }
 }
 

@@ -22,7 +22,7 @@ fn rules(policy: &str) -> Arc<Rules> {
 }
 
 fn open(dir: &std::path::Path, policy: &str, now_ms: u64) -> Control {
-    Control::open(dir, &rules(policy), now_ms)
+    Control::open(dir, &rules(policy), now_ms).unwrap()
 }
 
 fn send(control: &Control, service: &str, route: &str, decided: u64, at_ms: u64) {
@@ -42,7 +42,7 @@ fn window(control: &Control, from_ms: u64, decided: u64) -> u64 {
     send(control, "shop", "/cart", decided, from_ms + 10);
     send(control, "pinned", "/", 600, from_ms + 10);
     let end_ms = control.window_end_ms(from_ms);
-    control.update(&control.intake.close(end_ms));
+    control.update(&control.intake.close(end_ms), &[]);
     end_ms
 }
 
@@ -83,7 +83,7 @@ fn a_long_first_window_counts_as_one_of_the_usual_length() {
     let dir = tempfile::tempdir().unwrap();
     let control = open(dir.path(), POLICY, START_MS + 30_001);
     send(&control, "shop", "/cart", 9_000, START_MS + 40_000);
-    control.update(&control.intake.close(START_MS + 120_000));
+    control.update(&control.intake.close(START_MS + 120_000), &[]);
     let observed = control.status().summary.observed_per_second;
     assert!((99.0..101.0).contains(&observed), "{observed}");
 }
@@ -94,13 +94,13 @@ fn a_window_of_an_impossible_length_or_without_reports_changes_nothing() {
     let control = open(dir.path(), POLICY, START_MS);
     let now_ms = window(&control, START_MS, 60_000);
     let before = control.table(now_ms).unwrap();
-    control.update(&control.intake.close(now_ms + 60_000));
+    control.update(&control.intake.close(now_ms + 60_000), &[]);
     assert_eq!(control.status().summary.held, Some(Held::NoReports));
     send(&control, "shop", "/cart", 60_000, now_ms + 60_100);
-    control.update(&control.intake.close(now_ms + 60_000 * 1_000));
+    control.update(&control.intake.close(now_ms + 60_000 * 1_000), &[]);
     assert_eq!(control.status().summary.held, Some(Held::EmptyWindow));
     send(&control, "shop", "/cart", 60_000, now_ms);
-    control.update(&control.intake.close(now_ms));
+    control.update(&control.intake.close(now_ms), &[]);
     assert_eq!(control.status().summary.held, Some(Held::EmptyWindow));
     assert_eq!(control.table(now_ms).unwrap(), before);
 }
