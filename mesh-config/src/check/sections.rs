@@ -300,7 +300,17 @@ fn retention(policy: &Policy, checker: &mut Checker<'_>) {
     }
 }
 
+/// One bit per alert says what a trace has met.
+const MAX_ALERTS: usize = 64;
+
 fn alerts(policy: &Policy, checker: &mut Checker<'_>) {
+    if policy.alerts.len() > MAX_ALERTS {
+        checker.error(
+            "alerts",
+            format!("there are `{}` alerts", policy.alerts.len()),
+            "allowed: 64",
+        );
+    }
     for (index, alert) in policy.alerts.iter().enumerate() {
         let path = format!("alerts[{index}]");
         if alert.threshold == 0 {
@@ -315,12 +325,13 @@ fn alerts(policy: &Policy, checker: &mut Checker<'_>) {
             checker.error(&format!("{path}.window"), message, "");
         }
         let hook = &alert.webhook;
-        if !hook.is_empty() && !hook.starts_with("http://") && !hook.starts_with("https://") {
-            let message = format!(
-                "address `{}` is not `http://..` or `https://..`",
-                hook.escape_debug()
+        if !hook.is_empty() && !hook.starts_with("http://") {
+            let message = format!("address `{}` is not `http://..`", hook.escape_debug());
+            checker.error(
+                &format!("{path}.webhook"),
+                message,
+                "allowed: `http://HOST`, `http://HOST:PORT`, `http://HOST:PORT/PATH`; there is no TLS here",
             );
-            checker.error(&format!("{path}.webhook"), message, "");
         }
         if policy
             .alerts

@@ -22,8 +22,9 @@ choice! {
 }
 
 section! {
-    /// A condition on stored traces that somebody wants to hear about. Not in effect yet: alerts
-    /// are read and checked.
+    /// A condition on stored traces that somebody wants to hear about. One about traces with
+    /// threshold 1 tells each trace apart, once. Without the section the specification's four
+    /// alerts are in effect.
     Alert {
         /// Name.
         name: String = String::new(), @required;
@@ -35,8 +36,9 @@ section! {
         window: Duration = Duration::from_secs(300), @required;
         /// How bad it is.
         severity: AlertSeverity = AlertSeverity::Warning;
-        /// Address that is told, in the form of Alertmanager; empty means only the log and the
-        /// page.
+        /// Address that is told, `http://..`, in the form of Alertmanager (without a path:
+        /// `/api/v2/alerts`); empty means the collector's `--alert-webhook`, and without that
+        /// only the log and the page.
         webhook: String = String::new();
     }
 }
@@ -162,12 +164,16 @@ Words are separated by blanks; their letter case does not count.
 
 ```text
 query = \"traces without parent_id and not root\"         spans whose parent never arrived
-      | \"spans without\" NAME \"attribute\"
-      | \"trace depth\" CMP NUMBER
-      | AGGREGATE \"(\" NAME \")\" \"by trace_id\" CMP NUMBER
-      | \"spans where\" CONDITION
+      | \"spans without\" NAME \"attribute\"                cost_usd: spans that no price names
+      | \"trace depth\" CMP NUMBER                         traces, once each
+      | AGGREGATE \"(\" NAME \")\" \"by trace_id\" CMP NUMBER  traces, once each
+      | \"spans where\" CONDITION                          in the rule language
 CMP = \">\" | \">=\" | \"<\" | \"<=\" | \"=\"      AGGREGATE = \"sum\" | \"max\" | \"avg\" | \"count\"
 ```
+
+Sums of `cost_usd` are exact. `>` and `>=` of a sum, a largest value, a count or the depth are judged
+as spans arrive; everything that a later span could take back is judged when the trace has been
+quiet for the collector's `--orphan-grace`, which is also how long a parent may take to arrive.
 ";
 
     /// Reads a query; the error says what is wrong.
