@@ -41,6 +41,7 @@ pub mod route;
 mod settings;
 mod span;
 mod state;
+pub mod usage;
 mod view;
 
 pub use engine::companion::{self, Progress};
