@@ -96,6 +96,12 @@ counters! {
     EdgeTraces = "edge_traces_total",
     /// Cost of those traces, in nano-USD.
     EdgeTraceCost = "edge_trace_cost_nanousd_total",
+    /// Calls to language models whose tokens were read and priced.
+    LlmMetered = "llm_metered_total",
+    /// Calls to language models whose tokens were read, but whose model has no price.
+    LlmUnpriced = "llm_unpriced_total",
+    /// Calls to language models without a usage object that could be read.
+    LlmUnread = "llm_unread_total",
     /// Spans that entered an export batch.
     SpansBuffered = "spans_buffered_total",
     /// Spans that the collector acknowledged.

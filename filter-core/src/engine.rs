@@ -6,6 +6,7 @@ mod accept;
 mod begin;
 pub mod companion;
 mod finish;
+pub(crate) mod llm;
 mod outlet;
 mod rating;
 pub(crate) mod reply;

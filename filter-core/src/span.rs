@@ -12,6 +12,7 @@ use mesh_config::sampling::{Reason, Threshold};
 use w3c_traceparent_parser::otel::{self, OtState};
 use w3c_traceparent_parser::tracestate::{Member, TraceState};
 
+use crate::engine::llm::LlmUse;
 use crate::headers::{host_of, port_of};
 use crate::otlp::span::{SpanHead, SpanKind, SpanWriter, StatusCode};
 use crate::reply::Mark;
@@ -31,6 +32,10 @@ pub(crate) struct Finished<'a> {
     pub(crate) threshold: Option<Threshold>,
     /// Exclusive cost of this hop; zero where the other side charges.
     pub(crate) cost: NanoUsd,
+    /// A call to a language model.
+    pub(crate) llm: Option<LlmUse<'a>>,
+    /// Whether the cost is that of its tokens.
+    pub(crate) priced_by_tokens: bool,
     /// Why a call further down was kept.
     pub(crate) descendant: Option<Mark>,
     /// Cost of this hop and everything below it, where replies carry it.
@@ -220,7 +225,9 @@ fn decimal(mut number: u32, digits: &mut [u8; 5]) -> &[u8] {
 }
 
 fn metering_attributes(span: &mut SpanWriter<'_>, state: &RequestState, finished: &Finished<'_>) {
-    let source: &[u8] = if state.charged {
+    let source: &[u8] = if finished.priced_by_tokens {
+        b"token_price"
+    } else if state.charged && !state.side.callee_charged() {
         b"mesh_estimate"
     } else {
         b"charged_by_callee"
@@ -236,6 +243,9 @@ fn metering_attributes(span: &mut SpanWriter<'_>, state: &RequestState, finished
         .text("data_tag", state.labels.tag.as_str().as_bytes())
         .int("retention_days", i64::from(finished.retention_days))
         .text("sampling.reason", finished.reason.as_str().as_bytes());
+    if let Some(used) = &finished.llm {
+        llm_attributes(span, used, finished.end);
+    }
     if let Some(mark) = finished.descendant {
         let reason = mark.reason().as_str();
         span.text("sampling.descendant_reason", reason.as_bytes());
@@ -250,6 +260,28 @@ fn metering_attributes(span: &mut SpanWriter<'_>, state: &RequestState, finished
         let mut hex = [0; 14];
         let length = threshold.write_hex(&mut hex);
         span.text("sampling.threshold", hex.get(..length).unwrap_or_default());
+    }
+}
+
+/// A call to a language model, by the names of the GenAI conventions and the specification's own.
+/// Lengths are bytes of the bodies: a proxy does not take prompts apart.
+fn llm_attributes(span: &mut SpanWriter<'_>, used: &LlmUse<'_>, end: &StreamEnd) {
+    let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    let provider = used.provider.as_bytes();
+    span.text("gen_ai.provider.name", provider)
+        .text("provider", provider)
+        .int("prompt_length", count(end.request_bytes))
+        .int("response_length", count(end.response_bytes));
+    if !used.model.is_empty() {
+        span.text("gen_ai.response.model", used.model)
+            .text("model", used.model);
+    }
+    if let Some(tokens) = used.tokens {
+        span.int("gen_ai.usage.input_tokens", count(tokens.input))
+            .int("gen_ai.usage.output_tokens", count(tokens.output))
+            .int("gen_ai.usage.cache_read.input_tokens", count(tokens.cached))
+            .int("input_tokens", count(tokens.input))
+            .int("output_tokens", count(tokens.output));
     }
 }
 

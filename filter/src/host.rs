@@ -57,6 +57,12 @@ pub(crate) fn change_response(map: MapType, name: &str, value: Option<&[u8]>) {
     let _ = hostcalls::set_map_value_bytes(map, name, value);
 }
 
+/// A part of the response's body; only in its phase, at most `size` bytes.
+pub(crate) fn response_body(size: usize) -> Vec<u8> {
+    let part = hostcalls::get_buffer(BufferType::HttpResponseBody, 0, size);
+    part.ok().flatten().unwrap_or_default()
+}
+
 /// HTTP status of the response headers; only in their phase.
 pub(crate) fn response_status() -> Option<u16> {
     let value = hostcalls::get_map_value_bytes(MapType::HttpResponseHeaders, ":status").ok()??;

@@ -186,6 +186,9 @@ impl Stream {
                 host::set_filter_state(name, &value);
             }
         }
+        if engine.wants_plain_response(&state) {
+            host::remove_request_header("accept-encoding");
+        }
         returns::serve();
         let _ = returns::with(|in_flight| engine.track(&mut state, in_flight));
         self.phase = Phase::Metered(state);
@@ -399,6 +402,14 @@ impl HttpContext for Stream {
 
     fn on_http_response_body(&mut self, size: usize, end_of_stream: bool) -> Action {
         self.response_bytes = self.response_bytes.saturating_add(size as u64);
+        if size > 0 && matches!(&self.phase, Phase::Metered(state) if state.reads_body()) {
+            let part = host::response_body(size);
+            self.with_shared(|stream, shared| {
+                if let Phase::Metered(state) = &mut stream.phase {
+                    shared.engine.response_body(state, &part);
+                }
+            });
+        }
         if end_of_stream {
             self.response_ended();
         }

@@ -11,6 +11,7 @@ mod cost;
 mod debug;
 mod export;
 mod forward;
+mod llm;
 mod prices;
 mod propagation;
 mod return_channel;
@@ -28,6 +29,7 @@ pub use cost::{ChargeSide, Cost, PriceVersion, Settle, TokenPrice};
 pub use debug::Debug;
 pub use export::Export;
 pub use forward::{Forward, ForwardCompression, ForwardProtocol};
+pub use llm::{Llm, LlmUpstream};
 pub use propagation::{Mode, Propagation, TracestateForm};
 pub use return_channel::{ReturnChannel, ReturnDetail};
 pub use sampling::{

@@ -79,7 +79,8 @@ impl Engine {
         };
         let labels = self.labels(&request);
         let (head, local) = self.decide(&request, &labels);
-        let charged = self.settings.charges(direction, headers.host());
+        let llm = self.llm_call(direction, headers.authority);
+        let charged = llm.is_some() || self.settings.charges(direction, headers.host());
         let known_cost = self.known_cost(&request, &labels, charged);
         let path_cost_out = accepted.path_cost.saturating_add(known_cost);
         self.write(&request, &labels, &head, path_cost_out);
@@ -113,6 +114,7 @@ impl Engine {
             had_baggage: headers.baggage_lines > 0,
             explanation: None,
             side,
+            llm,
             facts,
         };
         if let Some(name) = explanation {

@@ -6,6 +6,7 @@ use mesh_config::rule::Attribute;
 use mesh_config::sampling::{Reason, Threshold, Verdict};
 
 use super::Engine;
+use super::llm;
 use super::reply::{Letter, mark_of};
 use crate::counters::Counter;
 use crate::headers::host_of;
@@ -68,6 +69,8 @@ impl Engine {
             trace_cost: self.trace_cost(&state, cost, state.side.below().cost),
             over: true,
         };
+        let priced = llm::token_cost(&self.settings, &state, end.now_unix_nanos).is_some();
+        self.count_llm(&state, priced);
         self.count_ended(&state, &ending);
         // In companion mode the span is Envoy's, and so is the decision to keep it.
         if !state.owns_context {
@@ -164,6 +167,9 @@ impl Engine {
         }
         if let Some(settled) = state.side.settled {
             return settled;
+        }
+        if let Some(tokens) = llm::token_cost(&self.settings, state, now_unix_nanos) {
+            return tokens;
         }
         let duration_nanos = now_unix_nanos.saturating_sub(state.start_unix_nanos);
         let (table, _) = self.settings.prices.at(now_unix_nanos);
@@ -266,6 +272,8 @@ impl Engine {
             reason: kept.reason,
             threshold: kept.threshold,
             cost: ending.cost,
+            llm: llm::used(settings, state),
+            priced_by_tokens: llm::token_cost(settings, state, now).is_some(),
             descendant: state.side.below().mark,
             subtree_cost: self.subtree_cost(state, ending.cost),
             price_version: table.version(),

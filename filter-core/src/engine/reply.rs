@@ -72,7 +72,7 @@ impl Side {
     }
 
     /// Whether the other side of the call has charged it.
-    pub(super) const fn callee_charged(&self) -> bool {
+    pub(crate) const fn callee_charged(&self) -> bool {
         self.callee_charged
     }
 }
@@ -223,7 +223,8 @@ impl Engine {
     }
 
     fn settles_early(&self, state: &RequestState) -> bool {
-        state.charged && self.settings.policy.cost.settle == Settle::Response
+        // What a language model costs is known only from the end of its response.
+        state.charged && state.llm.is_none() && self.settings.policy.cost.settle == Settle::Response
     }
 
     fn carries_costs(&self) -> bool {

@@ -1,5 +1,6 @@
 //! Section `attributes`: how a request's attributes are read from it.
 
+use super::Llm;
 use crate::DataTag;
 use crate::rule::{self, Condition};
 use crate::section::section;
@@ -28,6 +29,8 @@ section! {
         max_routes: u32 = 200, in 1..=10000;
         /// Tenant, a dimension of the cost counts.
         tenant: Tenant = Tenant::default();
+        /// Calls to language models.
+        llm: Llm = Llm::default();
     }
 }
 
