@@ -104,7 +104,7 @@ impl Variant {
                     http_status: Some(200),
                     ..StreamEnd::default()
                 };
-                engine.end(state, &end, Details::default);
+                engine.end(state, &end, |_| Details::default());
             }
         }
         let nanos = started.elapsed().as_nanos() as f64 / f64::from(SLICE);

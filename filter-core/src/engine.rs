@@ -22,7 +22,8 @@ use crate::headers::HeaderBlock;
 use crate::identity::{Identity, Node};
 use crate::per_minute::PerMinute;
 use crate::rates::Rates;
-use crate::route::{CappedNames, Routes};
+use crate::redact::Tenants;
+use crate::route::Routes;
 use crate::settings::Settings;
 use crate::state::RequestState;
 use outlet::Outlet;
@@ -75,7 +76,7 @@ pub struct Engine {
     gateway: bool,
     writer: Writer,
     routes: Routes,
-    tenants: CappedNames,
+    tenants: Tenants,
     low_volume: PerMinute,
     /// Present where the adaptive rates have a say.
     rates: Option<Rates>,
@@ -108,7 +109,7 @@ impl Engine {
             gateway: node.is_gateway(),
             writer: Writer::new(settings.writer()),
             routes: Routes::new(settings.routes()),
-            tenants: CappedNames::new(policy.attributes.tenant.max_values as usize),
+            tenants: Tenants::new(policy),
             rates: settings.rates(&identity),
             low_volume: PerMinute::new(sampling.low_volume.traces_per_minute, max_routes),
             client_errors: PerMinute::new(sampling.error_flood.kept_per_minute, max_routes),

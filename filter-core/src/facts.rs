@@ -176,12 +176,7 @@ impl Facts {
     }
 
     fn rpc(&self) -> Option<(&[u8], &[u8])> {
-        if !self.grpc {
-            return None;
-        }
-        let path = self.path().strip_prefix(b"/")?;
-        let slash = path.iter().rposition(|byte| *byte == b'/')?;
-        Some((path.get(..slash)?, path.get(slash + 1..)?))
+        self.grpc.then(|| rpc_of(self.path())).flatten()
     }
 
     /// The value kept at `index` of the policy's list; `None` when the request had none.
@@ -196,6 +191,13 @@ impl Facts {
     pub fn heap_bytes(&self) -> usize {
         self.buffer.capacity() + self.kept.capacity() * size_of::<Option<Piece>>()
     }
+}
+
+/// gRPC service and method of a path: what stands before and after its last slash.
+pub(crate) fn rpc_of(path: &[u8]) -> Option<(&[u8], &[u8])> {
+    let path = path.strip_prefix(b"/")?;
+    let slash = path.iter().rposition(|byte| *byte == b'/')?;
+    Some((path.get(..slash)?, path.get(slash + 1..)?))
 }
 
 #[cfg(test)]

@@ -36,6 +36,7 @@ pub mod ledger;
 pub mod otlp;
 pub mod per_minute;
 pub mod rates;
+mod redact;
 pub mod reply;
 pub mod route;
 mod settings;
@@ -49,7 +50,7 @@ pub use engine::reply::{Letter, ResponseEffects, ResponseInput, ResponseNeeds, T
 pub use engine::{Edit, Engine, HeaderEdits, RequestInput};
 pub use facts::Protocol;
 pub use settings::{Settings, USER_AGENT};
-pub use state::{Details, RequestState, StreamEnd};
+pub use state::{Details, Peer, RequestState, StreamEnd, Wanted};
 
 /// Where a filter stands (`service.direction` of the policy; `Auto` until the listener is known).
 pub use mesh_config::policy::Direction;

@@ -7,7 +7,10 @@
 //!
 //! Limits: a path is read up to [`MAX_SEGMENTS`] segments and `Facts::MAX_VALUE_BYTES` bytes.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+
+use crate::redact::Redactor;
 
 /// The route of requests beyond the cardinality cap.
 pub const OTHER: &[u8] = b"other";
@@ -30,6 +33,8 @@ pub struct RouteSettings {
     pub collapse_identifiers: bool,
     /// Different routes at most.
     pub max_routes: usize,
+    /// Treats a route when it is first seen.
+    pub redactor: Redactor,
 }
 
 /// A set of names with a cap: what keeps client supplied text from becoming unbounded dimensions.
@@ -47,6 +52,16 @@ impl CappedNames {
             seen: BTreeMap::new(),
             max,
         }
+    }
+
+    /// Whether `name` was admitted before.
+    pub(crate) fn knows(&self, name: &[u8]) -> bool {
+        self.seen.contains_key(name)
+    }
+
+    /// Whether no further name is admitted.
+    pub(crate) fn is_full(&self) -> bool {
+        self.seen.len() >= self.max
     }
 
     /// Whether `name` is one of those that keep their name.
@@ -99,6 +114,18 @@ impl Routes {
             }
             None => collapse(path, &mut self.scratch),
         }
+        if self.names.knows(&self.scratch) {
+            return &self.scratch;
+        }
+        // Beyond the cap nothing is looked at: a flood of new paths costs no more than others.
+        if self.names.is_full() {
+            return OTHER;
+        }
+        match self.settings.redactor.value("http.route", &self.scratch) {
+            None => return OTHER,
+            Some(Cow::Owned(treated)) => self.scratch = treated,
+            Some(Cow::Borrowed(_)) => {}
+        }
         if self.names.admits(&self.scratch) {
             &self.scratch
         } else {
@@ -149,6 +176,10 @@ fn collapse(path: &[u8], out: &mut Vec<u8>) {
 }
 
 fn is_identifier(segment: &[u8]) -> bool {
+    // An e-mail address, or the like.
+    if segment.contains(&b'@') {
+        return true;
+    }
     let digits = segment.iter().filter(|byte| byte.is_ascii_digit()).count();
     if digits == 0 {
         return segment.len() >= 2 * MIN_HEX_IDENTIFIER
@@ -179,6 +210,7 @@ mod tests {
                 .collect(),
             collapse_identifiers: true,
             max_routes,
+            redactor: Redactor::new(&mesh_config::Policy::default()),
         })
     }
 
@@ -202,6 +234,16 @@ mod tests {
                 "{path}"
             );
         }
+    }
+
+    #[test]
+    fn what_is_personal_is_no_route() {
+        let mut routes = routes(&[], 3);
+        assert_eq!(routes.find(b"/users/al@example.com", false), b"/users/{id}");
+        assert_eq!(routes.find(b"/ssn/078-05-1120/x", false), b"/ssn/***/x");
+        assert_eq!(routes.find(b"/ssn/078-05-1121/x", false), b"/ssn/***/x");
+        assert_eq!(routes.find(b"/al@example.com/Call", true), b"/***/Call");
+        assert_eq!(routes.find(b"/new/078-05-1120", false), OTHER);
     }
 
     #[test]

@@ -15,7 +15,9 @@ use crate::headers::RequestHeaders;
 use crate::identity::Identity;
 use crate::ledger::LedgerSettings;
 use crate::rates::Rates;
+use crate::redact::Redactor;
 use crate::route::RouteSettings;
+use crate::state::{Peer, Wanted};
 
 /// What an incoming context may say at one listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +40,7 @@ pub struct Settings {
     pub(crate) baggage_keys: Vec<Box<str>>,
     /// Whether any condition asks for the HTTP version.
     pub(crate) needs_protocol: bool,
+    pub(crate) redactor: Redactor,
 }
 
 impl Settings {
@@ -65,7 +68,22 @@ impl Settings {
             operations,
             kept,
             needs_protocol,
+            redactor: Redactor::new(policy),
             baggage_keys,
+        }
+    }
+
+    /// What is read for a span that is kept.
+    pub(crate) fn wanted(&self, direction: Direction) -> Wanted {
+        let attributes = &self.policy.attributes;
+        let peer = if direction == Direction::Outbound {
+            Peer::Upstream
+        } else {
+            Peer::Downstream
+        };
+        Wanted {
+            peer: attributes.network_peer.then_some(peer),
+            user_agent: attributes.user_agent,
         }
     }
 
@@ -183,6 +201,7 @@ impl Settings {
             templates: attributes.routes.clone(),
             collapse_identifiers: attributes.collapse_identifiers,
             max_routes: attributes.max_routes as usize,
+            redactor: self.redactor.clone(),
         }
     }
 

@@ -1,8 +1,9 @@
 //! The span of one hop, with OpenTelemetry semantic conventions (HTTP and RPC, 1.37).
 //!
 //! Named `{method} {route}` (gRPC: `{service}/{method}`). Client supplied text is cut by
-//! [`crate::facts::MAX_VALUE_BYTES`] and made UTF-8 by the writer; queries and header values never
-//! become attributes, because they may hold secrets.
+//! [`crate::facts::MAX_VALUE_BYTES`], treated as the policy's `classification` says
+//! ([`crate::redact`]) and made UTF-8 by the writer; queries never become attributes, and of header
+//! values only `user-agent` where the policy asks for it.
 
 use std::borrow::Cow;
 
@@ -13,10 +14,12 @@ use w3c_traceparent_parser::otel::{self, OtState};
 use w3c_traceparent_parser::tracestate::{Member, TraceState};
 
 use crate::engine::llm::LlmUse;
+use crate::facts::rpc_of;
 use crate::headers::{host_of, port_of};
 use crate::otlp::span::{SpanHead, SpanKind, SpanWriter, StatusCode};
+use crate::redact::Redactor;
 use crate::reply::Mark;
-use crate::state::{RequestState, StreamEnd};
+use crate::state::{Details, RequestState, StreamEnd};
 
 /// Methods that keep their name; others are `_OTHER` (HTTP conventions: known methods).
 const KNOWN_METHODS: [&[u8]; 9] = [
@@ -26,6 +29,9 @@ const KNOWN_METHODS: [&[u8]; 9] = [
 /// What the end of the stream adds to the state.
 pub(crate) struct Finished<'a> {
     pub(crate) end: &'a StreamEnd,
+    pub(crate) details: &'a Details,
+    /// Treats what the client has sent.
+    pub(crate) redactor: &'a Redactor,
     pub(crate) error: bool,
     pub(crate) reason: Reason,
     /// Threshold that holds for the span; `None` when its probability is unknown.
@@ -47,9 +53,11 @@ pub(crate) struct Finished<'a> {
 
 /// Appends the span to a batch.
 pub(crate) fn encode(out: &mut Vec<u8>, state: &RequestState, finished: &Finished<'_>) {
+    let path = finished.redactor.value("url.path", state.facts.path());
+    let path = path.unwrap_or_default();
     let mut name = Vec::with_capacity(64);
-    span_name(state, &mut name);
-    let trace_state = trace_state(state, finished.threshold);
+    span_name(state, &path, &mut name);
+    let trace_state = trace_state(state, finished);
     let head = SpanHead {
         trace_id: state.trace_id,
         span_id: state.span_id,
@@ -63,7 +71,7 @@ pub(crate) fn encode(out: &mut Vec<u8>, state: &RequestState, finished: &Finishe
         status: status(state, finished),
     };
     let mut span = SpanWriter::begin(out, &head);
-    request_attributes(&mut span, state);
+    request_attributes(&mut span, state, finished, &path);
     response_attributes(&mut span, state, finished);
     metering_attributes(&mut span, state, finished);
     if let Some(link) = state.link {
@@ -73,10 +81,18 @@ pub(crate) fn encode(out: &mut Vec<u8>, state: &RequestState, finished: &Finishe
 }
 
 /// The tracestate of the span: the one that left with the request, with the threshold that holds
-/// for the span where an end-of-stream rule lowered it (a span sampler after the fact).
-fn trace_state(state: &RequestState, threshold: Option<Threshold>) -> Cow<'_, [u8]> {
+/// for the span where an end-of-stream rule lowered it (a span sampler after the fact). Members in
+/// which something is found that must not leave stay out, all of them but ours.
+fn trace_state<'s>(state: &'s RequestState, finished: &Finished<'_>) -> Cow<'s, [u8]> {
+    let threshold = finished.threshold;
     let left = state.trace_state.as_slice();
-    if state.head.keep && state.head.threshold == threshold {
+    let treated = finished.redactor.value("tracestate", left);
+    let left = match treated {
+        Some(Cow::Borrowed(_)) => left,
+        Some(Cow::Owned(_)) | None => b"",
+    };
+    let whole = left.len() == state.trace_state.len();
+    if whole && state.head.keep && state.head.threshold == threshold {
         return Cow::Borrowed(left);
     }
     let list = TraceState::parse(left).unwrap_or_default();
@@ -109,10 +125,10 @@ fn known_method(method: &[u8]) -> &[u8] {
     }
 }
 
-fn span_name(state: &RequestState, name: &mut Vec<u8>) {
+fn span_name(state: &RequestState, path: &[u8], name: &mut Vec<u8>) {
     let facts = &state.facts;
     if facts.grpc {
-        name.extend_from_slice(facts.path().strip_prefix(b"/").unwrap_or(facts.path()));
+        name.extend_from_slice(path.strip_prefix(b"/").unwrap_or(path));
         return;
     }
     match known_method(facts.method()) {
@@ -150,24 +166,44 @@ fn is_server_fault(code: u32) -> bool {
     matches!(code, 2 | 4 | 12 | 13 | 14 | 15)
 }
 
-fn request_attributes(span: &mut SpanWriter<'_>, state: &RequestState) {
+fn request_attributes(
+    span: &mut SpanWriter<'_>,
+    state: &RequestState,
+    finished: &Finished<'_>,
+    path: &[u8],
+) {
     let facts = &state.facts;
     let method = known_method(facts.method());
     span.text("http.request.method", method);
+    let mut treated = |name: &str, value: &[u8]| {
+        if let Some(value) = finished.redactor.value(name, value) {
+            span.text(name, &value);
+        }
+    };
     if method == b"_OTHER" {
-        span.text("http.request.method_original", facts.method());
+        treated("http.request.method_original", facts.method());
+    }
+    treated("server.address", host_of(facts.authority()));
+    if let Some(user_agent) = &finished.details.user_agent {
+        treated("user_agent.original", user_agent);
+    }
+    let peer = finished.details.peer.as_deref().map(address_and_port);
+    if let Some((address, _)) = peer {
+        treated("network.peer.address", address);
+    }
+    if let Some((_, Some(port))) = peer {
+        span.int("network.peer.port", i64::from(port));
     }
     span.text("http.route", facts.route())
-        .text("url.path", facts.path())
-        .text("url.scheme", facts.scheme())
-        .text("server.address", host_of(facts.authority()));
+        .text("url.path", path)
+        .text("url.scheme", facts.scheme());
     if let Some(port) = port_of(facts.authority()) {
         span.int("server.port", i64::from(port));
     }
     if let Some(protocol) = facts.protocol {
         span.text("network.protocol.version", protocol.version().as_bytes());
     }
-    if let (Some(service), Some(method)) = (facts.rpc_service(), facts.rpc_method()) {
+    if let Some((service, method)) = facts.grpc.then(|| rpc_of(path)).flatten() {
         span.text("rpc.system", b"grpc")
             .text("rpc.service", service)
             .text("rpc.method", method);
@@ -197,6 +233,22 @@ fn response_attributes(span: &mut SpanWriter<'_>, state: &RequestState, finished
     if end.client_left() {
         span.bool("tracemeter.client_left", true);
     }
+}
+
+/// Address and port as Envoy writes them: `10.0.0.1:80`, `[::1]:80`, a path of a socket.
+fn address_and_port(text: &[u8]) -> (&[u8], Option<u16>) {
+    let colon = text.iter().rposition(|byte| *byte == b':');
+    let parts = colon.and_then(|at| text.split_at_checked(at));
+    let Some((address, port)) = parts else {
+        return (text, None);
+    };
+    let port = std::str::from_utf8(port.get(1..).unwrap_or_default());
+    let Some(port) = port.ok().and_then(|port| port.parse().ok()) else {
+        return (text, None);
+    };
+    let inner = address.strip_prefix(b"[");
+    let inner = inner.and_then(|rest| rest.strip_suffix(b"]"));
+    (inner.unwrap_or(address), Some(port))
 }
 
 /// `error.type`: the kind of reset, else the gRPC or HTTP status as text.
@@ -294,6 +346,20 @@ mod tests {
         let mut digits = [0; 5];
         for (number, wanted) in [(0, "0"), (7, "7"), (503, "503"), (99_999, "99999")] {
             assert_eq!(decimal(number, &mut digits), wanted.as_bytes());
+        }
+    }
+
+    #[test]
+    fn envoys_addresses_are_taken_apart() {
+        for (text, address, port) in [
+            ("10.0.0.1:8080", "10.0.0.1", Some(8080)),
+            ("[::1]:80", "::1", Some(80)),
+            ("/run/app.sock", "/run/app.sock", None),
+            ("a:b", "a:b", None),
+            ("", "", None),
+        ] {
+            let wanted = (address.as_bytes(), port);
+            assert_eq!(address_and_port(text.as_bytes()), wanted, "{text}");
         }
     }
 

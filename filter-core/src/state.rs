@@ -136,10 +136,33 @@ impl RequestState {
 }
 
 /// What is read only for a span that is kept.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Details {
     /// HTTP version.
     pub protocol: Option<Protocol>,
+    /// Address and port of the other end, as Envoy writes them; where it is wanted.
+    pub peer: Option<Vec<u8>>,
+    /// `user-agent` of the request; where it is wanted.
+    pub user_agent: Option<Vec<u8>>,
+}
+
+/// Which of the [`Details`] the policy asks for beside the HTTP version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
+    /// The other end of the connection: the client's of a server span, the upstream's of a client
+    /// span.
+    pub peer: Option<Peer>,
+    /// The `user-agent` header.
+    pub user_agent: bool,
+}
+
+/// Which end of the proxy a span's peer stands at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    /// Who has called.
+    Downstream,
+    /// Who was called.
+    Upstream,
 }
 
 /// How a stream ended. Absent values are information: Envoy has no response code for a client that

@@ -83,7 +83,7 @@ fn allocations(json: &str, flags: &str) -> f64 {
             http_status: Some(200),
             ..StreamEnd::default()
         };
-        engine.end(state, &end, Details::default);
+        engine.end(state, &end, |_| Details::default());
     };
     for _ in 0..100 {
         exchange(&mut engine);

@@ -157,7 +157,7 @@ impl Mesh {
         let letter = service
             .outbound
             .engine
-            .end(left.state, &end, Default::default);
+            .end(left.state, &end, |_| Default::default());
         if let Some(letter) = letter {
             deliver(&mut service.in_flight, letter);
         }
@@ -507,7 +507,7 @@ fn a_call_that_the_callee_charged_is_not_charged_again() {
             now_unix_nanos: now,
             ..status_end(200)
         };
-        let second = bench.engine.end(left.state, &end, Default::default);
+        let second = bench.engine.end(left.state, &end, |_| Default::default());
         let own = second.map_or(0, |letter| letter.news.cost.as_nanos());
         assert_eq!(own, if charged { 0 } else { 10_000 });
     }

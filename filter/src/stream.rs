@@ -7,8 +7,8 @@ use filter_core::counters::Counter;
 use filter_core::headers::HeaderBlock;
 use filter_core::reply::{HEADER, News};
 use filter_core::{
-    Details, Direction, Edit, Progress, Protocol, RequestInput, RequestState, ResponseInput,
-    StreamEnd, TRACE_COST_STATE,
+    Details, Direction, Edit, Peer, Progress, Protocol, RequestInput, RequestState, ResponseInput,
+    StreamEnd, TRACE_COST_STATE, Wanted,
 };
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, LogLevel, MapType};
@@ -85,6 +85,22 @@ fn protocol() -> Option<Protocol> {
 /// A header value that is a plain number.
 fn number<N: std::str::FromStr>(value: Vec<u8>) -> Option<N> {
     std::str::from_utf8(&value).ok()?.parse().ok()
+}
+
+/// What a kept span asks for; header maps are gone outside `on_log`.
+fn details(wanted: Wanted, in_log: bool) -> Details {
+    let peer = |peer| match peer {
+        Peer::Downstream => host::property("source\0address"),
+        Peer::Upstream => host::property("upstream\0address"),
+    };
+    let user_agent = in_log && wanted.user_agent;
+    Details {
+        protocol: protocol(),
+        peer: wanted.peer.and_then(peer),
+        user_agent: user_agent
+            .then(|| host::request_header("user-agent"))
+            .flatten(),
+    }
 }
 
 fn apply(name: &str, edit: Edit<'_>) {
@@ -303,9 +319,9 @@ impl Stream {
                     shared.upstream_chain = true;
                     end.http_status = end.http_status.or(self.response_status);
                 }
-                let letter = shared.engine.end(state, &end, || Details {
-                    protocol: protocol(),
-                });
+                let letter = shared
+                    .engine
+                    .end(state, &end, |wanted| details(wanted, in_log));
                 if let Some(letter) = letter {
                     returns::deliver(&mut shared.engine, letter);
                 }

@@ -12,9 +12,8 @@ use crate::counters::Counter;
 use crate::headers::host_of;
 use crate::ledger::{Amounts, Key, StatusClass};
 use crate::reply::{Mark, earlier};
-use crate::route::OTHER;
 use crate::span::{self, Finished};
-use crate::state::{Details, RequestState, StreamEnd};
+use crate::state::{Details, RequestState, StreamEnd, Wanted};
 use crate::view::{EndView, View};
 
 /// How a stream ended, or how far it has come, seen by the rules.
@@ -52,7 +51,7 @@ impl Engine {
         &mut self,
         mut state: RequestState,
         end: &StreamEnd,
-        details: impl FnOnce() -> Details,
+        details: impl FnOnce(Wanted) -> Details,
     ) -> Option<Letter> {
         self.counters.bump(Counter::Ended);
         let errors = &self.settings.policy.sampling.error_classes;
@@ -78,9 +77,9 @@ impl Engine {
         }
         let Outcome { kept, mark } = self.outcome(&mut state, &ending);
         if let Some(kept) = kept {
-            let protocol = details().protocol;
-            state.facts.protocol = state.facts.protocol.or(protocol);
-            self.record(&state, &ending, &kept);
+            let details = details(self.settings.wanted(state.direction));
+            state.facts.protocol = state.facts.protocol.or(details.protocol);
+            self.record(&state, &ending, &kept, &details);
         }
         if let (Direction::Gateway, Some(cost)) = (state.direction, ending.trace_cost) {
             self.counters.bump(Counter::EdgeTraces);
@@ -124,6 +123,8 @@ impl Engine {
     /// Counts an ended request in the ledger, whatever sampling decides.
     fn count_ended(&mut self, state: &RequestState, ending: &Ending<'_>) {
         let end = ending.end;
+        let kept = self.settings.kept_index(&Attribute::Tenant);
+        let tenant = kept.and_then(|index| state.facts.kept(index));
         let key = Key {
             direction: state.direction,
             peer: match state.direction {
@@ -134,7 +135,7 @@ impl Engine {
             status: StatusClass::of(end.http_status, end.grpc_status, end.reset()),
             tag: state.labels.tag,
             charged: state.charged,
-            tenant: self.tenant(state),
+            tenant: self.tenants.name(tenant.unwrap_or_default()),
         };
         let amounts = Amounts {
             error: ending.error,
@@ -144,15 +145,6 @@ impl Engine {
             duration_nanos: ending.duration_nanos,
         };
         self.outlet.count(&key, &amounts);
-    }
-
-    fn tenant<'s>(&mut self, state: &'s RequestState) -> &'s [u8] {
-        let kept = self.settings.kept_index(&Attribute::Tenant);
-        let name = kept.and_then(|index| state.facts.kept(index));
-        match name {
-            Some(name) if !name.is_empty() && !self.tenants.admits(name) => OTHER,
-            name => name.unwrap_or_default(),
-        }
     }
 
     /// This hop's exclusive cost; zero where the other side of the call charges.
@@ -262,12 +254,20 @@ impl Engine {
         self.settings.sampler.end(&view)
     }
 
-    fn record(&mut self, state: &RequestState, ending: &Ending<'_>, kept: &Kept) {
+    fn record(
+        &mut self,
+        state: &RequestState,
+        ending: &Ending<'_>,
+        kept: &Kept,
+        details: &Details,
+    ) {
         let settings = &self.settings;
         let now = ending.end.now_unix_nanos;
         let (table, _) = settings.prices.at(now);
         let finished = Finished {
             end: ending.end,
+            details,
+            redactor: &settings.redactor,
             error: ending.error,
             reason: kept.reason,
             threshold: kept.threshold,

@@ -190,8 +190,10 @@ impl Bench {
             now_unix_nanos: self.now,
             ..end
         };
-        let details = || Details {
+        let details = |wanted: filter_core::Wanted| Details {
             protocol: Some(Protocol::Http2),
+            peer: wanted.peer.map(|_| b"10.0.0.7:4711".to_vec()),
+            user_agent: wanted.user_agent.then(|| b"curl/8 al@example.com".to_vec()),
         };
         self.engine.end(left.state, &end, details);
     }

@@ -27,6 +27,11 @@ section! {
         collapse_identifiers: bool = true;
         /// Different routes at most; requests on further ones have the route `other`.
         max_routes: u32 = 200, in 1..=10000;
+        /// Whether spans name the other end of the connection (`network.peer.address` and `.port`):
+        /// one more host call for each span that is kept.
+        network_peer: bool = false;
+        /// Whether spans carry `user_agent.original`: one more host call for each span that is kept.
+        user_agent: bool = false;
         /// Tenant, a dimension of the cost counts.
         tenant: Tenant = Tenant::default();
         /// Calls to language models.
@@ -91,8 +96,8 @@ section! {
         baggage: String = String::new();
         /// Different tenants at most; further ones count as `other`.
         max_values: u32 = 100, in 1..=10000;
-        /// Whether the name is replaced by a keyed hash before it leaves the proxy. Not in effect
-        /// yet.
+        /// Whether the name is replaced by a keyed hash (`classification.redaction.hash_key`) before
+        /// it leaves the proxy. Otherwise it is treated as `classification` says.
         hash: bool = false;
     }
 }

@@ -22,7 +22,8 @@ section! {
         ignored_names: Vec<String> = Vec::new();
         /// Detectors by value.
         detectors: Detectors = Detectors::default();
-        /// What happens to classified values before they are exported.
+        /// What happens to classified values before they are exported: attributes of spans, routes
+        /// and tenants in the filter.
         redaction: Redaction = Redaction::default();
     }
 }
