@@ -14,8 +14,8 @@ use integration_tests::artefacts;
 
 /// Bytes of the whole module and of its code. Committed: Envoy's memory grows with the code, so a
 /// larger module has to say so here.
-const MODULE_BYTES: usize = 660_000;
-const CODE_BYTES: usize = 600_000;
+const MODULE_BYTES: usize = 700_000;
+const CODE_BYTES: usize = 630_000;
 
 /// Host functions that the module may import. `proxy_*` are those of the SDK's dispatcher, callback
 /// traits and host calls; of WASI only the clock, random numbers, and what the standard library
