@@ -8,6 +8,7 @@ DIST=${TRACEMETER_DIST:-$ROOT/dist}
 ENVOY_VERSION=1.40.0
 ENVOY_VENV=$CACHE/envoy-venv
 ENVOY=$ENVOY_VENV/bin/envoy
+S3_SERVER_VERSION=0.14.1
 OPENTELEMETRY_PROTO_VERSION=1.38.0
 CYCLONEDX_VERSION=11.12.0
 NPM_TOOLS=$CACHE/tools/npm
@@ -25,6 +26,7 @@ WASM_TEST_TARGET=wasm32-unknown-unknown
 # Compiled dependencies outlive the clone: cargo tells them apart by version, features and profile.
 export CARGO_BUILD_BUILD_DIR=${CARGO_BUILD_BUILD_DIR:-$CACHE/build}
 export TRACEMETER_CACHE=$CACHE TRACEMETER_DIST=$DIST
+export TRACEMETER_S3_SERVER=${TRACEMETER_S3_SERVER:-$CACHE/tools/bin/s3s-fs}
 export TRACEMETER_ENVOY=${TRACEMETER_ENVOY:-$ENVOY}
 
 say() { printf '== %s\n' "$*"; }

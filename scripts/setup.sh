@@ -138,6 +138,17 @@ get_servers() {
     fail "skopeo is missing: install it (it verifies images; log: $CACHE/apt.log)"
 }
 
+# An S3-compatible server of others: the tests of the tiers run against it.
+get_s3_server() {
+  local program=$CACHE/tools/bin/s3s-fs
+  [ -x "$program" ] && "$program" --version | grep -q "$S3_SERVER_VERSION" && return 0
+  say "building s3s-fs $S3_SERVER_VERSION, the S3 server of the tests (3 to 4 minutes, once)"
+  cargo install --quiet --locked --force s3s-fs --version "$S3_SERVER_VERSION" --features binary \
+    --root "$CACHE/tools" --target-dir "$CACHE/tools/s3s-fs-build" >"$CACHE/s3s-fs.log" 2>&1 ||
+    fail "cargo could not install s3s-fs $S3_SERVER_VERSION (log: $CACHE/s3s-fs.log)"
+  rm -rf "$CACHE/tools/s3s-fs-build"
+}
+
 # Clones share the cache of compiled dependencies, and cargo tells two clones' own packages apart by
 # time stamps only: what another clone has built last must not pass for this one's.
 claim_build_cache() {
@@ -156,6 +167,7 @@ get_node
 choose_wasm_toolchain
 get_envoy
 get_decoder
+get_s3_server
 get_bill_validator
 get_manifest_validators
 get_servers

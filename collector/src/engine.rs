@@ -16,6 +16,7 @@ mod merge;
 mod recall;
 mod recover;
 mod retain;
+mod tiers;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -32,6 +33,7 @@ use crate::control::Intake;
 use crate::metrics::Metrics;
 use crate::otlp::batch::SpanBatch;
 use crate::otlp::metrics::LedgerBatch;
+use crate::places::{Places, environment};
 use crate::policy::Rules;
 use crate::store::catalog::CatalogError;
 use crate::store::{Inserted, Settings, Store};
@@ -63,6 +65,9 @@ pub(crate) enum OpenError {
     /// Rows could not be rebuilt.
     #[error("cannot rebuild rows: {0}")]
     Rows(#[from] ArrowError),
+    /// A tier's address cannot be used.
+    #[error("trace_storage: {0}")]
+    Place(#[from] crate::s3::AddressError),
     /// A partition could not be written during recovery.
     #[error(transparent)]
     Compact(#[from] crate::store::compact::CompactError),
@@ -139,6 +144,9 @@ impl Engine {
         let lock = recover::lock(dir)?;
         let recovered = recover::recover(dir, settings, rules, counted, metrics)?;
         let store = Arc::new(recovered.store);
+        let places = Places::of(rules.storage(), recovered.catalog.folder(), environment)?;
+        let places = Arc::new(places);
+        store.set_places(places.clone());
         let poisoned = Arc::new(AtomicBool::new(false));
         let closing = Arc::new(AtomicBool::new(false));
         let (sender, receiver) = mpsc::channel(QUEUE);
@@ -163,6 +171,7 @@ impl Engine {
             closing: closing.clone(),
             committer: sender.downgrade(),
             rules: rules.clone(),
+            tiers: tiers::Tiers::new(places, tokio::runtime::Handle::try_current().ok()),
         };
         let threads = vec![
             spawn("committer", move || committer.run(receiver), dir)?,

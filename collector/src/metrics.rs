@@ -134,6 +134,9 @@ metrics! {
         log_torn_bytes => "log_torn_bytes_total", "Bytes cut off torn tails at start.";
         compaction_failures => "compaction_failures_total", "Failed compactions, tried again.";
         partition_bytes => "partition_bytes_total", "Bytes of partitions written.";
+        tier_moves => "tier_moves_total", "Partitions whose spans were moved to a tier's back end.";
+        tier_deletes => "tier_deletes_total", "Objects deleted from tiers' back ends.";
+        tier_failures => "tier_failures_total", "Failed transfers from and to tiers, tried again.";
         query_failures => "query_failures_total", "Queries refused or failed.";
     }
     timers {

@@ -1,5 +1,8 @@
 //! Spans for unit tests.
 
+#[path = "../tests/common/s3_server.rs"]
+pub(crate) mod s3_server;
+
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;

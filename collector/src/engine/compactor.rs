@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::WeakSender;
 
-use super::{Command, merge, retain};
+use super::tiers::{SOON, Tiers, Work};
+use super::{Command, merge};
 use crate::metrics::Metrics;
 use crate::policy::Rules;
 use crate::store::Store;
@@ -33,6 +34,7 @@ pub(super) struct Compactor {
     pub(super) closing: Arc<AtomicBool>,
     pub(super) committer: WeakSender<Command>,
     pub(super) rules: Arc<Rules>,
+    pub(super) tiers: Tiers,
 }
 
 /// Why a generation could not be compacted.
@@ -47,15 +49,17 @@ pub(super) enum Failure {
 impl Compactor {
     /// Works until the committer has ended.
     pub(super) fn run(mut self, sealed: &Receiver<Arc<Sealed>>) {
-        self.retain();
+        let mut every = self.retain();
         let mut retained = Instant::now();
         loop {
-            match sealed.recv_timeout(RETAIN_EVERY) {
+            match sealed.recv_timeout(every) {
                 Ok(generation) => {
                     if !self.compact_for_sure(&generation) {
                         return;
                     }
                     self.merge();
+                    // Spans may come late enough to have run out, or to belong elsewhere.
+                    every = SOON;
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -64,8 +68,8 @@ impl Compactor {
                 // The rest stays in the log and is read back at the next start.
                 return;
             }
-            if retained.elapsed() >= RETAIN_EVERY {
-                self.retain();
+            if retained.elapsed() >= every {
+                every = self.retain();
                 retained = Instant::now();
             }
         }
@@ -83,13 +87,28 @@ impl Compactor {
         true
     }
 
-    fn retain(&mut self) {
+    /// Returns when to look again.
+    fn retain(&mut self) -> Duration {
         let start = Instant::now();
-        match retain::run(&mut self.catalog, &self.root, &self.store, &self.rules) {
-            Ok(0) => {}
-            Ok(_) => self.metrics.sweeps.add(start.elapsed()),
+        let mut work = Work {
+            catalog: &mut self.catalog,
+            root: &self.root,
+            store: &self.store,
+            rules: &self.rules,
+            metrics: &self.metrics,
+        };
+        match self.tiers.step(&mut work) {
+            Ok(0) => self.tiers.again().unwrap_or(RETAIN_EVERY).min(RETAIN_EVERY),
+            Ok(_) => {
+                self.metrics.sweeps.add(start.elapsed());
+                self.merge();
+                SOON
+            }
             // Tried again a minute later; until then rows stay longer than they should.
-            Err(error) => tracing::error!(%error, "cannot apply retention"),
+            Err(error) => {
+                tracing::error!(%error, "cannot apply retention");
+                RETAIN_EVERY
+            }
         }
     }
 
@@ -136,7 +155,15 @@ impl Compactor {
 
     fn merge(&mut self) {
         let start = Instant::now();
-        match merge::run(&mut self.catalog, &self.root, &self.store) {
+        let tiers = &self.tiers;
+        let may_merge = |meta: &_| !tiers.holds(meta);
+        match merge::run(
+            &mut self.catalog,
+            &self.root,
+            &self.store,
+            &self.rules,
+            may_merge,
+        ) {
             Ok(0) => {}
             Ok(merged) => {
                 self.metrics.merges.add(start.elapsed());

@@ -1,26 +1,34 @@
 //! Merging small partitions of a day, so that quiet hours and restarts do not leave thousands
 //! of files behind.
 //!
-//! When a day has [`ENOUGH`] small partitions, they become one. The catalog exchanges them in
-//! one step; queries that use the old files keep them until they end.
+//! When there are [`ENOUGH`] small partitions of a day that retention has treated alike, they
+//! become one; those of the hot tier only with others of the same hour, since a partition stays
+//! until its youngest span may go. Two are enough once nothing more is expected. The catalog
+//! exchanges them in one step; queries that use the old files keep them until they end.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::compactor::Failure;
+use super::retain::now_ns;
+use crate::policy::Rules;
 use crate::store::Store;
 use crate::store::catalog::{Catalog, Meta, Partition};
-use crate::store::compact::{self, CompactError, Content, day_name};
+use crate::store::compact::{self, CompactError, Content, Pages, day_name};
 use crate::store::generation::Batches;
+use crate::store::parts::DAY_NS;
+use crate::store::retention::{NS_PER_S, Tier};
 use crate::wal::fs::RealFs;
 
-/// Partitions of a day that are worth a merge.
+/// Partitions that are worth a merge.
 const ENOUGH: usize = 8;
+/// Time after which an hour or a day is taken to be complete.
+const COMPLETE_NS: i64 = 2 * HOUR_NS;
+const HOUR_NS: i64 = 3_600_000_000_000;
 /// A partition below this size is small.
 const SMALL_BYTES: u64 = 8 << 20;
 /// Spans of one merge; bounds its memory to a few hundred MiB.
@@ -31,11 +39,13 @@ pub(super) fn run(
     catalog: &mut Catalog<RealFs>,
     root: &Path,
     store: &Store,
+    rules: &Rules,
+    may_merge: impl Fn(&Meta) -> bool,
 ) -> Result<usize, Failure> {
     let mut merged = 0;
-    for ((day, swept_s), group) in candidates(catalog.partitions()) {
-        let mut meta = merge(day, &group, root)?;
-        meta.swept_s = swept_s;
+    for (stage, group) in candidates(catalog.partitions(), now_ns(), may_merge) {
+        let tier = Tier::at(stage.swept_s, rules.storage());
+        let meta = merge(stage, &group, root, Pages::of(tier, rules.storage()))?;
         catalog.replace_partitions(&group, vec![meta])?;
         store.set_partitions(catalog.partitions().to_vec());
         merged += group.len();
@@ -43,14 +53,59 @@ pub(super) fn run(
     Ok(merged)
 }
 
-/// A day and the age of its last sweep: partitions at different stages stay apart.
-type Stage = (i64, u64);
+/// Partitions at different stages stay apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Stage {
+    day: i64,
+    /// The last boundary of retention.
+    swept_s: u64,
+    /// Of the youngest span, while nothing was swept; then 0.
+    hour: i64,
+}
 
-fn candidates(partitions: &[Arc<Partition>]) -> Vec<(Stage, Vec<Arc<Partition>>)> {
+impl Stage {
+    fn of(meta: &Meta) -> Self {
+        let is_hot = meta.swept_s == 0 && meta.rows > 0;
+        Self {
+            day: meta.day,
+            swept_s: meta.swept_s,
+            hour: if is_hot {
+                meta.max_ns.div_euclid(HOUR_NS)
+            } else {
+                0
+            },
+        }
+    }
+
+    /// How many partitions are worth a merge.
+    fn enough(self, now_ns: i64) -> usize {
+        let end_ns = match self.hour {
+            0 => self.day.saturating_add(1).saturating_mul(DAY_NS),
+            hour => hour.saturating_add(1).saturating_mul(HOUR_NS),
+        };
+        // What was swept comes at its own pace: a whole day shows up within a day.
+        let swept_ns = i64::try_from(self.swept_s).unwrap_or(i64::MAX / NS_PER_S);
+        let swept_ns = swept_ns.saturating_mul(NS_PER_S);
+        if now_ns.saturating_sub(end_ns).saturating_sub(swept_ns) > COMPLETE_NS {
+            2
+        } else {
+            ENOUGH
+        }
+    }
+}
+
+fn candidates(
+    partitions: &[Arc<Partition>],
+    now_ns: i64,
+    may_merge: impl Fn(&Meta) -> bool,
+) -> Vec<(Stage, Vec<Arc<Partition>>)> {
     let mut stages: BTreeMap<Stage, (u64, Vec<Arc<Partition>>)> = BTreeMap::new();
     for partition in partitions {
         let meta = &partition.meta;
-        let (rows, group) = stages.entry((meta.day, meta.swept_s)).or_default();
+        if meta.place.is_some() || !may_merge(meta) {
+            continue;
+        }
+        let (rows, group) = stages.entry(Stage::of(meta)).or_default();
         if meta.bytes < SMALL_BYTES && *rows + meta.rows <= MAX_ROWS {
             *rows += meta.rows;
             group.push(partition.clone());
@@ -58,25 +113,29 @@ fn candidates(partitions: &[Arc<Partition>]) -> Vec<(Stage, Vec<Arc<Partition>>)
     }
     stages
         .into_iter()
-        .filter(|(_, (_, group))| group.len() >= ENOUGH)
+        .filter(|(stage, (_, group))| group.len() >= stage.enough(now_ns))
         .map(|(stage, (_, group))| (stage, group))
         .collect()
 }
 
-fn merge(day: i64, group: &[Arc<Partition>], root: &Path) -> Result<Meta, CompactError> {
+fn merge(
+    stage: Stage,
+    group: &[Arc<Partition>],
+    root: &Path,
+    pages: Pages,
+) -> Result<Meta, CompactError> {
     let batches = read_all(group)?;
     let mut content = Content::of(&batches)?;
     content.parts = compact::merge_parts(&content.parts)?;
     // Unique: one thread merges, and the clock moves on between two merges of a day.
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |time| time.as_nanos());
-    let stem = format!("{}/m{now:020x}", day_name(day));
-    compact::write_partition(root, stem, day, &content)
+    let stem = format!("{}/m{:020x}", day_name(stage.day), now_ns());
+    let mut meta = compact::write_partition(root, stem, stage.day, &content, pages)?;
+    meta.swept_s = stage.swept_s;
+    Ok(meta)
 }
 
 /// Reads all rows of some partitions.
-pub(super) fn read_all(group: &[Arc<Partition>]) -> Result<Batches, CompactError> {
+fn read_all(group: &[Arc<Partition>]) -> Result<Batches, CompactError> {
     let mut batches = Batches::default();
     for partition in group {
         let meta = &partition.meta;

@@ -1,4 +1,4 @@
-//! Retention at work: partitions that are due are rewritten without what has run out.
+//! Retention at work: the plan's steps inside the data folder.
 //!
 //! The catalog exchanges old and new files in one step, so a crash leaves either; doing a sweep
 //! again changes nothing. Queries that use the old files keep them until they end.
@@ -12,14 +12,11 @@ use super::merge;
 use crate::policy::Rules;
 use crate::store::Store;
 use crate::store::catalog::{Catalog, Partition};
-use crate::store::compact::{self, Content, day_name};
+use crate::store::compact::{self, Content, Pages, day_name};
 use crate::store::generation::Batches;
-use crate::store::retention::{age_s, is_due};
+use crate::store::retention::{Tier, age_s};
 use crate::store::sweep::{self, Noted};
 use crate::wal::fs::RealFs;
-
-/// Partitions swept at a time: what waits for compaction must not wait long.
-const AT_A_TIME: usize = 8;
 
 /// Nanoseconds since the epoch.
 pub(crate) fn now_ns() -> i64 {
@@ -27,42 +24,50 @@ pub(crate) fn now_ns() -> i64 {
     now.map_or(0, |time| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX))
 }
 
-/// Sweeps what is due; returns how many partitions were rewritten or removed.
-pub(super) fn run(
+/// Removes a partition of which nothing may stay.
+pub(super) fn expire(
     catalog: &mut Catalog<RealFs>,
-    root: &Path,
+    store: &Store,
+    partition: &Arc<Partition>,
+) -> Result<(), Failure> {
+    catalog.replace_partitions(std::slice::from_ref(partition), Vec::new())?;
+    store.set_partitions(catalog.partitions().to_vec());
+    let (stem, spans) = (&partition.meta.stem, partition.meta.rows);
+    tracing::info!(partition = stem, spans, "expired");
+    Ok(())
+}
+
+/// Rewrites a partition without what has run out. `spans` is where its spans are.
+pub(super) fn sweep(
+    (catalog, root): (&mut Catalog<RealFs>, &Path),
     store: &Store,
     rules: &Rules,
-) -> Result<usize, Failure> {
-    let now_ns = now_ns();
-    let due: Vec<Arc<Partition>> = catalog
-        .partitions()
-        .iter()
-        .filter(|partition| is_due(&partition.meta, rules.storage(), now_ns))
-        .take(AT_A_TIME)
-        .cloned()
-        .collect();
-    for partition in &due {
-        let batches: Batches = merge::read_all(std::slice::from_ref(partition))?;
-        let noted = noted(catalog.partitions(), partition, &batches)?;
-        let age_s = age_s(&partition.meta, now_ns);
-        let content = Content::of(&batches).map_err(compact::CompactError::from)?;
-        let left =
-            sweep::sweep(content, &noted, age_s, rules).map_err(compact::CompactError::from)?;
-        let mut added = Vec::new();
-        if let Some(content) = left {
-            let stem = format!("{}/s{:020x}", day_name(partition.meta.day), self::now_ns());
-            let mut meta = compact::write_partition(root, stem, partition.meta.day, &content)?;
-            meta.swept_s = age_s;
-            added.push(meta);
-        }
-        let left = added.first().map_or(0, |meta| meta.rows);
-        catalog.replace_partitions(std::slice::from_ref(partition), added)?;
-        store.set_partitions(catalog.partitions().to_vec());
-        let (stem, before) = (&partition.meta.stem, partition.meta.rows);
-        tracing::info!(partition = stem, age_s, before, left, "applied retention");
+    partition: &Arc<Partition>,
+    (spans, boundary_s): (&Path, u64),
+) -> Result<(), Failure> {
+    let meta = &partition.meta;
+    let mut batches = Batches::default();
+    merge::read(meta.rows, spans, &mut batches.spans)?;
+    merge::read(meta.traces, &partition.traces(), &mut batches.parts)?;
+    merge::read(meta.ledger, &partition.ledger(), &mut batches.ledger)?;
+    let noted = noted(catalog.partitions(), partition, &batches)?;
+    let age_s = age_s(meta, now_ns());
+    let content = Content::of(&batches).map_err(compact::CompactError::from)?;
+    let left = sweep::sweep(content, &noted, age_s, rules).map_err(compact::CompactError::from)?;
+    let mut added = Vec::new();
+    if let Some(content) = left {
+        let stem = format!("{}/s{:020x}", day_name(meta.day), now_ns());
+        let pages = Pages::of(Tier::at(age_s, rules.storage()), rules.storage());
+        let mut swept = compact::write_partition(root, stem, meta.day, &content, pages)?;
+        swept.swept_s = boundary_s;
+        added.push(swept);
     }
-    Ok(due.len())
+    let left = added.first().map_or(0, |meta| meta.rows);
+    catalog.replace_partitions(std::slice::from_ref(partition), added)?;
+    store.set_partitions(catalog.partitions().to_vec());
+    let (stem, before) = (&meta.stem, meta.rows);
+    tracing::info!(partition = stem, age_s, before, left, "applied retention");
+    Ok(())
 }
 
 /// What is stored of a partition's traces, on its day and the neighbouring ones.

@@ -2,6 +2,7 @@
 //! planned.
 
 use std::collections::BTreeSet;
+use std::hash::BuildHasher as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -12,11 +13,12 @@ use datafusion::datasource::TableProvider;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::prelude::SessionContext;
+use foldhash::fast::FixedState;
 use object_store::path::Path;
 
 use super::stored::{File, Stored};
 use super::views;
-use crate::store::catalog::Partition;
+use crate::store::catalog::{Partition, Remote};
 use crate::store::parts::DAY_NS;
 use crate::store::{Snapshot, columns, ledger, parts};
 
@@ -72,7 +74,19 @@ fn stored(context: &SessionContext, snapshot: &Snapshot, name: &str) -> Result<(
             .partitions
             .iter()
             .filter_map(|partition| of(partition))
-            .map(|(path, range)| file(path, range))
+            .map(|(place, range)| match place {
+                At::Folder(path) => file(path, range),
+                At::Place(object, bytes, traces) => {
+                    let store = store_of(context, snapshot, &object)?;
+                    Ok(File {
+                        store,
+                        path: Path::from(object.path),
+                        bytes,
+                        range,
+                        traces: Some(traces),
+                    })
+                }
+            })
             .collect::<Result<Vec<_>>>()?;
         Ok(Arc::new(Stored::new(
             schema,
@@ -83,21 +97,50 @@ fn stored(context: &SessionContext, snapshot: &Snapshot, name: &str) -> Result<(
     };
     let provider: Arc<dyn TableProvider> = match name {
         "spans" => table(columns::schema(), "timestamp", &snapshot.spans, |part| {
-            (part.meta.rows > 0).then(|| (part.spans(), (part.meta.min_ns, part.meta.max_ns)))
+            let at = match part.meta.remote() {
+                Some(object) => At::Place(object, part.meta.spans_bytes, part.traces()),
+                None => At::Folder(part.spans()),
+            };
+            (part.meta.rows > 0).then_some((at, (part.meta.min_ns, part.meta.max_ns)))
         })?,
         "trace_parts" => table(parts::schema(), "first_seen", &snapshot.parts, |part| {
-            (part.meta.traces > 0).then(|| (part.traces(), day(part)))
+            (part.meta.traces > 0).then(|| (At::Folder(part.traces()), day(part)))
         })?,
         _ => table(ledger::schema(), "minute", &snapshot.ledger, |part| {
-            (part.meta.ledger > 0).then(|| (part.ledger(), day(part)))
+            (part.meta.ledger > 0).then(|| (At::Folder(part.ledger()), day(part)))
         })?,
     };
     context.register_table(name, provider)?;
     Ok(())
 }
 
+/// Where a file is.
+enum At {
+    /// In the data folder.
+    Folder(PathBuf),
+    /// In a place; its size and the partition's list of traces.
+    Place(Remote, u64, PathBuf),
+}
+
+/// The store of an object, known to the session from now on.
+fn store_of(
+    context: &SessionContext,
+    snapshot: &Snapshot,
+    object: &Remote,
+) -> Result<ObjectStoreUrl> {
+    let external = |error| DataFusionError::External(Box::new(error));
+    let store = snapshot.places.open(&object.place).map_err(external)?;
+    // The engine knows stores by host alone, and two places may have the same.
+    let name = FixedState::default().hash_one(&object.place);
+    let url = ObjectStoreUrl::parse(format!("place://{name:016x}"))?;
+    context
+        .runtime_env()
+        .register_object_store(url.as_ref(), store);
+    Ok(url)
+}
+
 /// A file and the range of its time column, when the partition has one.
-type FileOf = fn(&Partition) -> Option<(PathBuf, (i64, i64))>;
+type FileOf = fn(&Partition) -> Option<(At, (i64, i64))>;
 
 fn day(partition: &Partition) -> (i64, i64) {
     let start = partition.meta.day.saturating_mul(DAY_NS);

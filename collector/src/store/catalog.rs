@@ -1,19 +1,26 @@
 //! The catalog: which partition files exist and how far the log is compacted.
 //!
-//! `catalog.json` (version 1) is written to a temporary file, synced, renamed and the folder
+//! `catalog.json` (version 2; version 1 is read) is written to a temporary file, synced, renamed and the folder
 //! synced, so a reader finds the old or the new one. It names everything below `parts/`; files
 //! it does not name are left-overs of an interrupted compaction and are removed at start.
 //! Files of partitions that leave the catalog are removed when the last query that uses them
 //! has ended.
 //!
+//! The spans of a partition may be in another place ([`Meta::place`], a tier's back end); the
+//! lists of traces and the ledger never leave the folder. What has to be deleted there is listed
+//! as garbage: an object from before its upload begins until a partition names it, and again from
+//! when no partition names it until its deletion was answered. So an interrupted upload or
+//! deletion leaves nothing behind for good, and nobody has to list a bucket.
+//!
 //! Limits: one partition per segment and day. The catalog is read whole (about 200 bytes per
 //! partition).
 
 use std::collections::HashSet;
+use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Weak};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -25,7 +32,7 @@ const CATALOG: &str = "catalog.json";
 const TEMPORARY: &str = "catalog.json.tmp";
 /// Folder of the partitions.
 pub(crate) const PARTS: &str = "parts";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Why the catalog cannot be used.
 #[derive(Debug, Error)]
@@ -66,9 +73,47 @@ pub(crate) struct Meta {
     /// The different `retention_days` of its spans, ascending.
     #[serde(default)]
     pub(crate) retention_days: Vec<u16>,
-    /// Age in seconds at which retention was applied last.
+    /// The last boundary of retention that was applied, an age in seconds.
     #[serde(default)]
     pub(crate) swept_s: u64,
+    /// Where the spans are; none: in the data folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) place: Option<String>,
+    /// Bytes of the spans' file; 0 in catalogs of version 1.
+    #[serde(default)]
+    pub(crate) spans_bytes: u64,
+}
+
+impl Meta {
+    /// The spans' object, when they are not in the data folder.
+    pub(crate) fn remote(&self) -> Option<Remote> {
+        Some(Remote {
+            place: self.place.clone()?,
+            path: spans_file(&self.stem),
+        })
+    }
+
+    /// The files below `parts/`, a bit each: spans, traces, ledger.
+    fn files(&self) -> u8 {
+        let bits = [
+            self.rows > 0 && self.place.is_none(),
+            self.traces > 0,
+            self.ledger > 0,
+        ];
+        bits.iter()
+            .rev()
+            .fold(0, |mask, there| mask << 1 | u8::from(*there))
+    }
+}
+
+/// An object in another place.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Remote {
+    /// The place's address.
+    pub(crate) place: String,
+    /// Path below it.
+    pub(crate) path: String,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -77,7 +122,13 @@ struct Manifest {
     version: u32,
     /// Segments below this number are compacted.
     next_segment: u64,
+    /// Names this folder in places that several collectors share.
+    #[serde(default)]
+    folder: String,
     partitions: Vec<Meta>,
+    /// Objects to delete.
+    #[serde(default)]
+    garbage: Vec<Remote>,
 }
 
 /// A partition on disk.
@@ -86,7 +137,8 @@ pub(crate) struct Partition {
     /// What the catalog says about it.
     pub(crate) meta: Meta,
     root: PathBuf,
-    doomed: AtomicBool,
+    /// Files that go when the last reader has gone; bits as in [`Meta::files`].
+    doomed: AtomicU8,
 }
 
 impl Partition {
@@ -94,7 +146,7 @@ impl Partition {
         Arc::new(Self {
             meta,
             root: root.to_owned(),
-            doomed: AtomicBool::new(false),
+            doomed: AtomicU8::new(0),
         })
     }
 
@@ -103,16 +155,18 @@ impl Partition {
         self.root.join(spans_file(&self.meta.stem))
     }
 
-    /// True while all its files are there (a merge by another process removes them).
+    /// True while all its files in the folder are there (a merge by another process removes them).
     pub(crate) fn exists(&self) -> bool {
-        let meta = &self.meta;
-        [
-            (meta.rows, self.spans()),
-            (meta.traces, self.traces()),
-            (meta.ledger, self.ledger()),
-        ]
-        .iter()
-        .all(|(rows, path)| *rows == 0 || path.exists())
+        let files = self.meta.files();
+        self.paths(files).all(|path| path.exists())
+    }
+
+    fn paths(&self, files: u8) -> impl Iterator<Item = PathBuf> {
+        [self.spans(), self.traces(), self.ledger()]
+            .into_iter()
+            .enumerate()
+            .filter(move |(bit, _)| files >> bit & 1 == 1)
+            .map(|(_, path)| path)
     }
 
     /// The file with the ledger rows.
@@ -128,11 +182,9 @@ impl Partition {
 
 impl Drop for Partition {
     fn drop(&mut self) {
-        if self.doomed.load(Ordering::Acquire) {
+        for path in self.paths(self.doomed.load(Ordering::Acquire)) {
             // A file that stays behind is removed at the next start.
-            drop(std::fs::remove_file(self.spans()));
-            drop(std::fs::remove_file(self.traces()));
-            drop(std::fs::remove_file(self.ledger()));
+            drop(std::fs::remove_file(path));
         }
     }
 }
@@ -157,8 +209,13 @@ pub(crate) struct Catalog<F: Fs> {
     fs: Arc<F>,
     dir: PathBuf,
     next_segment: u64,
+    folder: String,
     partitions: Vec<Arc<Partition>>,
+    garbage: Vec<Garbage>,
 }
+
+/// An object to delete, and the partition whose readers may still need it.
+type Garbage = (Remote, Weak<Partition>);
 
 impl<F: Fs> Catalog<F> {
     /// Reads the catalog of `dir`; a missing one is empty.
@@ -167,7 +224,7 @@ impl<F: Fs> Catalog<F> {
         let manifest = match fs.read(&dir.join(CATALOG)) {
             Ok(bytes) => {
                 let manifest: Manifest = serde_json::from_slice(&bytes)?;
-                if manifest.version != VERSION {
+                if manifest.version == 0 || manifest.version > VERSION {
                     return Err(CatalogError::Version(manifest.version));
                 }
                 manifest
@@ -175,7 +232,9 @@ impl<F: Fs> Catalog<F> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Manifest {
                 version: VERSION,
                 next_segment: 0,
+                folder: String::new(),
                 partitions: Vec::new(),
+                garbage: Vec::new(),
             },
             Err(error) => return Err(error.into()),
         };
@@ -184,12 +243,50 @@ impl<F: Fs> Catalog<F> {
             .into_iter()
             .map(|meta| Partition::new(meta, &root))
             .collect();
+        let folder = if manifest.folder.is_empty() {
+            // The operating system's entropy; written with the first change.
+            format!("{:016x}", RandomState::new().hash_one(dir))
+        } else {
+            manifest.folder
+        };
+        let objects = manifest.garbage.into_iter();
         Ok(Self {
             fs,
             dir: dir.to_owned(),
             next_segment: manifest.next_segment,
+            folder,
             partitions,
+            garbage: objects.map(|object| (object, Weak::new())).collect(),
         })
+    }
+
+    /// A name for this folder that no other has.
+    pub(crate) fn folder(&self) -> &str {
+        &self.folder
+    }
+
+    /// Remembers an object before its upload begins.
+    pub(crate) fn intend(&mut self, object: Remote) -> Result<(), CatalogError> {
+        let mut garbage = self.garbage.clone();
+        garbage.retain(|(known, _)| *known != object);
+        garbage.push((object, Weak::new()));
+        self.write(self.next_segment, self.partitions.clone(), garbage)
+    }
+
+    /// Objects that nobody reads any more.
+    pub(crate) fn garbage(&self) -> Vec<Remote> {
+        let unread = self
+            .garbage
+            .iter()
+            .filter(|(_, readers)| readers.strong_count() == 0);
+        unread.map(|(object, _)| object.clone()).collect()
+    }
+
+    /// Objects that were deleted.
+    pub(crate) fn forget(&mut self, deleted: &[Remote]) -> Result<(), CatalogError> {
+        let mut garbage = self.garbage.clone();
+        garbage.retain(|(object, _)| !deleted.contains(object));
+        self.write(self.next_segment, self.partitions.clone(), garbage)
     }
 
     /// Segments below this number are compacted.
@@ -234,22 +331,43 @@ impl<F: Fs> Catalog<F> {
             .filter(|part| !gone.contains(part.meta.stem.as_str()))
             .cloned()
             .collect();
+        let named: HashSet<Remote> = added.iter().filter_map(Meta::remote).collect();
+        let mut garbage = self.garbage.clone();
+        garbage.retain(|(object, _)| !named.contains(object));
+        let left = removed
+            .iter()
+            .filter_map(|part| Some((part.meta.remote()?, Arc::downgrade(part))));
+        garbage.extend(left.filter(|(object, _)| !named.contains(object)));
+        // A partition that lives on under its name keeps the files that it still has.
+        let doomed: Vec<u8> = removed
+            .iter()
+            .map(|part| {
+                let heir = added.iter().find(|meta| meta.stem == part.meta.stem);
+                part.meta.files() & !heir.map_or(0, Meta::files)
+            })
+            .collect();
         partitions.extend(added.into_iter().map(|meta| Partition::new(meta, &root)));
-        self.write(&Manifest {
-            version: VERSION,
-            next_segment,
-            partitions: partitions.iter().map(|part| part.meta.clone()).collect(),
-        })?;
-        for part in removed {
-            part.doomed.store(true, Ordering::Release);
+        self.write(next_segment, partitions, garbage)?;
+        for (part, files) in removed.iter().zip(doomed) {
+            part.doomed.store(files, Ordering::Release);
         }
-        self.partitions = partitions;
-        self.next_segment = next_segment;
         Ok(())
     }
 
-    fn write(&self, manifest: &Manifest) -> Result<(), CatalogError> {
-        let bytes = serde_json::to_vec_pretty(manifest)?;
+    /// Makes a new state durable, then current.
+    fn write(
+        &mut self,
+        next_segment: u64,
+        partitions: Vec<Arc<Partition>>,
+        garbage: Vec<Garbage>,
+    ) -> Result<(), CatalogError> {
+        let bytes = serde_json::to_vec_pretty(&Manifest {
+            version: VERSION,
+            next_segment,
+            folder: self.folder.clone(),
+            partitions: partitions.iter().map(|part| part.meta.clone()).collect(),
+            garbage: garbage.iter().map(|(object, _)| object.clone()).collect(),
+        })?;
         let temporary = self.dir.join(TEMPORARY);
         match self.fs.remove(&temporary) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
@@ -261,6 +379,9 @@ impl<F: Fs> Catalog<F> {
         drop(file);
         self.fs.rename(&temporary, &self.dir.join(CATALOG))?;
         self.fs.sync_dir(&self.dir)?;
+        self.partitions = partitions;
+        self.next_segment = next_segment;
+        self.garbage = garbage;
         Ok(())
     }
 
@@ -270,7 +391,7 @@ impl<F: Fs> Catalog<F> {
         let known: HashSet<PathBuf> = self
             .partitions
             .iter()
-            .flat_map(|part| [part.spans(), part.traces(), part.ledger()])
+            .flat_map(|part| part.paths(part.meta.files()))
             .collect();
         let mut removed = 0;
         for day in self.fs.list(&root)? {

@@ -23,12 +23,14 @@ use datafusion::parquet::errors::ParquetError;
 use datafusion::parquet::file::properties::WriterProperties;
 use datafusion::parquet::schema::types::ColumnPath;
 use mesh_config::DataTag;
+use mesh_config::policy::TraceStorage;
 use thiserror::Error;
 
 use super::assembled::{self, Assembled};
 use super::catalog::{Meta, ledger_file, spans_file, traces_file};
 use super::generation::{Batches, Sealed};
 use super::parts::{self, Part, PartColumns, day_of};
+use super::retention::Tier;
 use super::{columns, ledger};
 
 /// Rows of a Parquet row group: large enough to compress, small enough to skip.
@@ -46,6 +48,30 @@ pub(crate) enum CompactError {
     /// Parquet refused.
     #[error("cannot write a partition: {0}")]
     Parquet(#[from] ParquetError),
+}
+
+/// How the files of a partition are compressed: zstd, of this level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pages(i32);
+
+impl Pages {
+    /// Whatever a tier says, its files are compressed at least like this.
+    pub(crate) const FAST: Self = Self(1);
+
+    /// As the policy wants it for a tier.
+    pub(crate) fn of(tier: Tier, storage: &TraceStorage) -> Self {
+        let policy = match tier {
+            Tier::Hot => &storage.hot,
+            Tier::Warm => &storage.warm,
+            Tier::Cold => &storage.cold,
+        };
+        match policy.compression {
+            mesh_config::policy::Compression::None => Self::FAST,
+            mesh_config::policy::Compression::Zstd => {
+                Self(i32::try_from(policy.compression_level).unwrap_or(1))
+            }
+        }
+    }
 }
 
 /// The rows of one partition.
@@ -96,7 +122,7 @@ pub(crate) fn write(sealed: &Sealed, root: &Path) -> Result<Vec<Meta>, CompactEr
     for (day, mut content) in days {
         content.parts = merge_parts(&content.parts)?;
         let stem = format!("{}/{:016x}", day_name(day), sealed.segment);
-        metas.push(write_partition(root, stem, day, &content)?);
+        metas.push(write_partition(root, stem, day, &content, Pages::FAST)?);
     }
     Ok(metas)
 }
@@ -209,6 +235,7 @@ pub(crate) fn write_partition(
     stem: String,
     day: i64,
     content: &Content,
+    pages: Pages,
 ) -> Result<Meta, CompactError> {
     let folder = root.join(day_name(day));
     std::fs::create_dir_all(&folder)?;
@@ -218,16 +245,14 @@ pub(crate) fn write_partition(
         ledger,
     } = content;
     let traces = parts.num_rows() as u64;
-    let mut bytes = 0;
-    for (name, batch, time) in [
-        (spans_file(&stem), spans, "timestamp"),
-        (traces_file(&stem), parts, "first_seen"),
-        (ledger_file(&stem), ledger, "minute"),
-    ] {
-        if batch.num_rows() > 0 {
-            bytes += write_file(&root.join(name), batch, traces, time)?;
-        }
-    }
+    let write = |name: String, batch: &RecordBatch, time| match batch.num_rows() {
+        0 => Ok(0),
+        _ => write_file(&root.join(name), batch, (traces, pages), time),
+    };
+    let spans_bytes = write(spans_file(&stem), spans, "timestamp")?;
+    let bytes = spans_bytes
+        + write(traces_file(&stem), parts, "first_seen")?
+        + write(ledger_file(&stem), ledger, "minute")?;
     File::open(&folder)?.sync_all()?;
     File::open(root)?.sync_all()?;
     let range = times(spans, "timestamp")
@@ -244,6 +269,8 @@ pub(crate) fn write_partition(
         max_ns: range.last().copied().unwrap_or_default(),
         retention_days: retention_days(spans),
         swept_s: 0,
+        place: None,
+        spans_bytes,
     })
 }
 
@@ -263,11 +290,11 @@ fn retention_days(spans: &RecordBatch) -> Vec<u16> {
 fn write_file(
     path: &Path,
     batch: &RecordBatch,
-    traces: u64,
+    how: (u64, Pages),
     time: &str,
 ) -> Result<u64, CompactError> {
     let file = File::create(path)?;
-    let mut writer = ArrowWriter::try_new(&file, batch.schema(), Some(properties(traces, time)?))?;
+    let mut writer = ArrowWriter::try_new(&file, batch.schema(), Some(properties(how, time)?))?;
     // In slices, so that the writer's buffers stay small.
     for offset in (0..batch.num_rows()).step_by(8 * 1024) {
         let len = (batch.num_rows() - offset).min(8 * 1024);
@@ -278,9 +305,9 @@ fn write_file(
     Ok(file.metadata()?.len())
 }
 
-fn properties(traces: u64, time: &str) -> Result<WriterProperties, ParquetError> {
+fn properties((traces, pages): (u64, Pages), time: &str) -> Result<WriterProperties, ParquetError> {
     let mut builder = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(pages.0)?))
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
         .set_created_by("tracemeter".to_owned())
         .set_column_bloom_filter_enabled(ColumnPath::from("trace_id"), true)

@@ -17,6 +17,7 @@ use super::instances::Instances;
 use crate::assembly::{Assembly, Limits, Observed};
 use crate::otlp::batch::{SpanBatch, SpanRow};
 use crate::otlp::metrics::{Delta, LedgerBatch};
+use crate::places::Places;
 use crate::policy::Rules;
 
 /// Limits of the store.
@@ -71,6 +72,8 @@ pub(crate) struct Snapshot {
     pub(crate) ledger: Vec<RecordBatch>,
     /// Partitions.
     pub(crate) partitions: Vec<Arc<Partition>>,
+    /// Where their spans are when they are not in the data folder.
+    pub(crate) places: Arc<Places>,
 }
 
 struct Inner {
@@ -80,6 +83,7 @@ struct Inner {
     dedup: Dedup,
     instances: Instances,
     assembly: Assembly,
+    places: Arc<Places>,
 }
 
 /// See the module's documentation.
@@ -98,6 +102,7 @@ impl Store {
             dedup: Dedup::new(settings.dedup_bytes),
             instances: Instances::default(),
             assembly: Assembly::default(),
+            places: Arc::default(),
         };
         Self {
             settings,
@@ -199,6 +204,11 @@ impl Store {
         self.lock().active.segment = segment;
     }
 
+    /// Says where spans are that are not in the data folder.
+    pub(crate) fn set_places(&self, places: Arc<Places>) {
+        self.lock().places = places;
+    }
+
     /// Replaces the list of partitions (after a merge or expiry).
     pub(crate) fn set_partitions(&self, partitions: Vec<Arc<Partition>>) {
         self.lock().partitions = partitions;
@@ -229,6 +239,7 @@ impl Store {
             parts: active.parts,
             ledger: active.ledger,
             partitions: inner.partitions.clone(),
+            places: inner.places.clone(),
         };
         for sealed in &inner.sealed {
             snapshot.spans.extend(sealed.batches.spans.iter().cloned());

@@ -1,4 +1,5 @@
-//! Which rows stay how long: pure decisions over the catalog, the clock and the policy.
+//! Which rows stay how long, and where: pure decisions over the catalog, the clock and the
+//! policy.
 //!
 //! A trace stays while any of this holds, and none of its spans' data class has run out:
 //!
@@ -9,10 +10,18 @@
 //!
 //! Ledger rows stay for `aggregates`, whatever happens to spans.
 //!
-//! Ages are counted from a partition's youngest span, so nothing goes early; a partition holds
-//! at most one day, so nothing stays more than a day late. A partition is *due* when it has
-//! passed a boundary since it was last swept ([`Meta::swept_s`]). A sweep only ever removes rows
-//! and depends on nothing but rows, age and policy: doing it twice changes nothing.
+//! Ages are counted from a partition's youngest span, so nothing goes early. Partitions of the
+//! hot tier hold at most an hour or so (merges keep hours apart), later ones a day: nothing stays
+//! more than an hour, or later a day, too long. A partition is *due* when it has passed a boundary
+//! since it was last swept ([`Meta::swept_s`]).
+//!
+//! # The plan
+//!
+//! [`plan`] says what to do now. Each step is one exchange in the catalog, so a crash leaves the
+//! state before or after it, and planning again from there goes on; when there is nothing to do,
+//! the plan is empty. Spans move to a tier's back end once their whole day has reached the tier,
+//! so that a day becomes few objects. Removing what has run out never waits for a back end, except
+//! for rows that are in one.
 
 use std::time::Duration;
 
@@ -22,7 +31,8 @@ use w3c_traceparent_parser::otel::{Randomness, Threshold};
 use super::catalog::Meta;
 use super::parts::DAY_NS;
 
-const NS_PER_S: i64 = 1_000_000_000;
+/// Nanoseconds of a second.
+pub(crate) const NS_PER_S: i64 = 1_000_000_000;
 
 /// What decides about one trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +54,130 @@ pub(crate) enum Kept {
     Certain,
     /// As one of those within this threshold; its spans stand for more traces than before.
     Sampled(Threshold),
+}
+
+/// The tier that spans of an age are in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tier {
+    /// Everything that was received; always in the data folder.
+    Hot,
+    /// The larger sample.
+    Warm,
+    /// The smaller sample, and errors for as long as they stay.
+    Cold,
+}
+
+impl Tier {
+    /// The tier at an age.
+    pub(crate) fn at(age_s: u64, storage: &TraceStorage) -> Self {
+        if age_s < storage.hot.duration.as_secs() {
+            Self::Hot
+        } else if age_s < storage.warm.duration.as_secs() {
+            Self::Warm
+        } else {
+            Self::Cold
+        }
+    }
+
+    /// The name in policy and plans.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hot => "hot",
+            Self::Warm => "warm",
+            Self::Cold => "cold",
+        }
+    }
+}
+
+/// Which place a tier's spans belong in; `None` is the data folder.
+pub(crate) trait Placing {
+    /// See the trait.
+    fn place(&self, tier: Tier) -> Option<&str>;
+}
+
+/// One step of a plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Nothing of the partition may stay: it leaves the catalog, its files and objects go.
+    Expire,
+    /// A boundary was passed, or the spans are in a place where they do not belong: rewrite it in
+    /// the data folder without what has run out.
+    Sweep {
+        /// The boundary, an age in seconds.
+        boundary_s: u64,
+    },
+    /// Upload its spans and forget the local file.
+    Move {
+        /// Where to.
+        place: String,
+    },
+}
+
+/// What to do now, by partition, in the catalog's order; at most one step for each.
+pub(crate) fn plan<'a>(
+    metas: impl Iterator<Item = &'a Meta>,
+    storage: &TraceStorage,
+    places: &impl Placing,
+    now_ns: i64,
+) -> Vec<(&'a Meta, Action)> {
+    metas
+        .filter_map(|meta| Some((meta, next(meta, storage, places, now_ns)?)))
+        .collect()
+}
+
+fn next(meta: &Meta, storage: &TraceStorage, places: &impl Placing, now_ns: i64) -> Option<Action> {
+    let age = age_s(meta, now_ns);
+    if age >= last_boundary(meta, storage) {
+        return Some(Action::Expire);
+    }
+    let passed = boundaries(meta, storage);
+    let boundary_s = passed.into_iter().rfind(|boundary| *boundary <= age);
+    if let Some(boundary_s) = boundary_s.filter(|boundary| *boundary > meta.swept_s) {
+        return Some(Action::Sweep { boundary_s });
+    }
+    if meta.rows == 0 {
+        return None;
+    }
+    let day_end = meta.day.saturating_add(1).saturating_mul(DAY_NS);
+    let whole_day_s =
+        now_ns.saturating_sub(day_end).max(0).unsigned_abs() / NS_PER_S.unsigned_abs();
+    let wanted = places.place(Tier::at(whole_day_s, storage));
+    match (&meta.place, wanted) {
+        (None, Some(place)) => Some(Action::Move {
+            place: place.to_owned(),
+        }),
+        (Some(place), Some(wanted)) if place == wanted => None,
+        // Back into the folder first, on from there by the next plan. Where the rows of the
+        // partition itself are younger than its day, they stay where they are.
+        (Some(place), _) if places.place(Tier::at(age, storage)) != Some(place) => {
+            Some(Action::Sweep {
+                boundary_s: meta.swept_s,
+            })
+        }
+        _ => None,
+    }
+}
+
+/// The age at which nothing of a partition may stay.
+fn last_boundary(meta: &Meta, storage: &TraceStorage) -> u64 {
+    let spans = if meta.rows > 0 {
+        let cap = meta.retention_days.iter().map(|days| days_s(*days)).max();
+        [&storage.hot, &storage.warm, &storage.cold]
+            .map(|tier| tier.duration.as_secs())
+            .into_iter()
+            .chain([storage.errors.as_secs()])
+            .max()
+            .unwrap_or(0)
+            .min(cap.unwrap_or(u64::MAX))
+    } else {
+        0
+    };
+    let ledger = if meta.ledger > 0 {
+        storage.aggregates.as_secs()
+    } else {
+        0
+    };
+    spans.max(ledger)
 }
 
 /// The age of a partition's youngest row in seconds; 0 while it is in the future.
@@ -82,7 +216,8 @@ fn days_s(days: u16) -> u64 {
 }
 
 /// True when a boundary was passed since the last sweep.
-pub(crate) fn is_due(meta: &Meta, storage: &TraceStorage, now_ns: i64) -> bool {
+#[cfg(test)]
+fn is_due(meta: &Meta, storage: &TraceStorage, now_ns: i64) -> bool {
     let age = age_s(meta, now_ns);
     boundaries(meta, storage)
         .iter()
@@ -201,6 +336,79 @@ mod tests {
                 "a class cap at {age}"
             );
         }
+    }
+
+    struct ColdInBucket;
+
+    impl Placing for ColdInBucket {
+        fn place(&self, tier: Tier) -> Option<&str> {
+            (tier == Tier::Cold).then_some("s3://b")
+        }
+    }
+
+    #[test]
+    fn a_partition_is_swept_moved_and_expired_once_each() {
+        let storage = TraceStorage::default();
+        let mut meta = Meta {
+            stem: "x".to_owned(),
+            day: 20_000,
+            rows: 1,
+            ledger: 1,
+            max_ns: 20_000 * DAY_NS + DAY_NS / 2,
+            retention_days: vec![365],
+            ..Meta::default()
+        };
+        let after = |age_s: u64| 20_000 * DAY_NS + DAY_NS / 2 + age_s as i64 * NS_PER_S;
+        let planned = |meta: &Meta, age_s| {
+            let steps = plan([meta].into_iter(), &storage, &ColdInBucket, after(age_s));
+            steps.into_iter().map(|(_, action)| action).next()
+        };
+        let sweep = |boundary_s| Some(Action::Sweep { boundary_s });
+        assert_eq!(planned(&meta, DAY - 1), None);
+        assert_eq!(planned(&meta, DAY), sweep(DAY));
+        meta.swept_s = DAY;
+        assert_eq!(planned(&meta, DAY), None);
+        assert_eq!(planned(&meta, 7 * DAY), sweep(7 * DAY));
+        meta.swept_s = 7 * DAY;
+        assert_eq!(planned(&meta, 7 * DAY), None, "the day is not over");
+        let place = "s3://b".to_owned();
+        let moved = Some(Action::Move { place });
+        assert_eq!(planned(&meta, 7 * DAY + 12 * HOUR), moved);
+        meta.place = Some("s3://b".to_owned());
+        assert_eq!(planned(&meta, 8 * DAY), None);
+        assert_eq!(planned(&meta, 30 * DAY - 1), None);
+        // The errors' end and the aggregates' are the same by default.
+        assert_eq!(planned(&meta, 30 * DAY), Some(Action::Expire));
+        meta.place = Some("s3://old".to_owned());
+        assert_eq!(
+            planned(&meta, 8 * DAY),
+            sweep(7 * DAY),
+            "the policy names another place"
+        );
+    }
+
+    #[test]
+    fn a_class_cap_expires_a_partition_early_and_counts_keep_it_for_longer() {
+        let storage = TraceStorage::default();
+        let mut meta = Meta {
+            day: 20_000,
+            rows: 1,
+            max_ns: 20_000 * DAY_NS,
+            retention_days: vec![2, 3],
+            swept_s: DAY,
+            ..Meta::default()
+        };
+        let planned = |meta: &Meta, age_s: u64| {
+            let now_ns = 20_000 * DAY_NS + age_s as i64 * NS_PER_S;
+            let steps = plan([meta].into_iter(), &storage, &ColdInBucket, now_ns);
+            steps.into_iter().map(|(_, action)| action).next()
+        };
+        let sweep = |boundary_s| Some(Action::Sweep { boundary_s });
+        assert_eq!(planned(&meta, 2 * DAY), sweep(2 * DAY));
+        meta.swept_s = 2 * DAY;
+        assert_eq!(planned(&meta, 3 * DAY), Some(Action::Expire));
+        meta.ledger = 1;
+        assert_eq!(planned(&meta, 3 * DAY), sweep(3 * DAY));
     }
 
     #[test]

@@ -9,6 +9,7 @@
 )]
 
 pub(crate) mod deltas;
+pub(crate) mod s3_server;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -49,11 +50,20 @@ pub(crate) struct Collector {
 impl Collector {
     /// Starts a collector over `dir` and waits until it is ready.
     pub(crate) fn start(dir: &Path, extra: &[&str]) -> Self {
-        Self::start_at(dir, "127.0.0.1:0", extra)
+        Self::start_as(dir, "127.0.0.1:0", extra, &[])
     }
 
     /// The same with the address of its HTTP port.
     pub(crate) fn start_at(dir: &Path, http: &str, extra: &[&str]) -> Self {
+        Self::start_as(dir, http, extra, &[])
+    }
+
+    /// The same with environment variables.
+    pub(crate) fn start_with(dir: &Path, extra: &[&str], environment: &[(&str, &str)]) -> Self {
+        Self::start_as(dir, "127.0.0.1:0", extra, environment)
+    }
+
+    fn start_as(dir: &Path, http: &str, extra: &[&str], environment: &[(&str, &str)]) -> Self {
         std::fs::create_dir_all(dir).unwrap();
         let addresses = dir.join("addresses.json");
         let log = dir.join("collector.log");
@@ -70,6 +80,7 @@ impl Collector {
             .arg("--addresses-file")
             .arg(&addresses)
             .args(extra)
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(output)

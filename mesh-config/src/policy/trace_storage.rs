@@ -7,8 +7,9 @@ use crate::section::section;
 use crate::units::Probability;
 
 choice! {
-    /// Where a tier is stored. Every tier is in the collector's data folder so far, whatever is
-    /// named here.
+    /// Where a tier is stored. `s3` is in effect for warm and cold; a tier with `redis` or
+    /// `elasticsearch` stays in the collector's data folder so far, and so does the hot tier,
+    /// whatever is named here.
     Backend {
         /// in the collector's own data folder
         Embedded = "embedded",
@@ -67,14 +68,16 @@ section! {
         duration: Duration = DAY;
         /// Where the tier is stored.
         backend: Backend = Backend::Embedded;
-        /// Address of the back end, such as `redis://127.0.0.1:6379`; empty means the collector's
-        /// own settings.
+        /// Address of the back end, such as
+        /// `s3://bucket/prefix?endpoint=http://minio:9000&region=us-east-1` (without `endpoint`:
+        /// Amazon's); empty means the collector's environment (`TRACEMETER_S3_URL`), and the data
+        /// folder when that names none.
         url: String = String::new();
         /// Whether every received trace is kept; `sampling` then has to be 1.
         full_fidelity: bool = false;
         /// Share of the received traces that the tier keeps.
         sampling: Probability = Probability::ONE;
-        /// How the tier is compressed.
+        /// How the tier's columns are compressed; `none` leaves zstd at level 1.
         compression: Compression = Compression::None;
         /// Level for `zstd`.
         compression_level: u32 = 3, in 1..=19;
