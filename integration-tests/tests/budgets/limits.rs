@@ -1,7 +1,7 @@
 //! The budgets, all in one place. Committed: a change that needs more has to say so here.
 //!
 //! Numbers are those of the shipped module as `make build` leaves it, with a little room (about
-//! 3 %) for another version of the compiler. Instructions are WebAssembly operators executed, as
+//! 5 %) for another version of the compiler. Instructions are WebAssembly operators executed, as
 //! the interpreter counts them, allocation on behalf of the host included; host calls are those of
 //! all callbacks of one request.
 
@@ -21,7 +21,7 @@ pub(crate) const PER_REQUEST: [PerRequest; 5] = [
     },
     PerRequest {
         case: "sampled",
-        instructions: 160_000,
+        instructions: 325_000,
         host_calls: 12,
     },
     PerRequest {
@@ -31,7 +31,7 @@ pub(crate) const PER_REQUEST: [PerRequest; 5] = [
     },
     PerRequest {
         case: "kept as an error",
-        instructions: 165_000,
+        instructions: 210_000,
         host_calls: 14,
     },
     PerRequest {
@@ -42,10 +42,10 @@ pub(crate) const PER_REQUEST: [PerRequest; 5] = [
 ];
 
 /// Bytes of the whole module. Envoy's memory grows with the code.
-pub(crate) const MODULE_BYTES: u64 = 660_000;
+pub(crate) const MODULE_BYTES: u64 = 730_000;
 
 /// Bytes of the module's code.
-pub(crate) const CODE_BYTES: u64 = 600_000;
+pub(crate) const CODE_BYTES: u64 = 650_000;
 
 /// Bytes that one more span adds to a batch before compression.
 pub(crate) const SPAN_BYTES: u64 = 730;
