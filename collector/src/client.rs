@@ -38,7 +38,6 @@ pub(crate) enum ClientError {
 
 /// An answer.
 #[derive(Debug)]
-#[allow(dead_code, reason = "forwarding reads all of it")]
 pub(crate) struct Answer {
     /// HTTP status.
     pub(crate) status: StatusCode,
@@ -59,8 +58,6 @@ impl Client {
     pub(crate) fn http1() -> Result<Self, rustls::Error> {
         Ok(Self(builder().build(connector(Protocol::Http1)?)))
     }
-
-    #[allow(dead_code, reason = "forwarding by gRPC needs it")]
     /// A client that speaks HTTP/2 at once, without upgrade.
     pub(crate) fn http2() -> Result<Self, rustls::Error> {
         let connector = connector(Protocol::Http2)?;
@@ -119,7 +116,6 @@ fn builder() -> legacy::Builder {
 }
 
 #[derive(Clone, Copy)]
-#[allow(dead_code, reason = "forwarding by gRPC needs it")]
 enum Protocol {
     Http1,
     Http2,

@@ -30,6 +30,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::assembly::Until;
 use crate::control::Intake;
+use crate::forward::Queue;
 use crate::metrics::Metrics;
 use crate::otlp::batch::SpanBatch;
 use crate::otlp::metrics::LedgerBatch;
@@ -118,6 +119,8 @@ enum Command {
 pub(crate) struct Taps {
     /// Decisions counted by filters.
     pub(crate) rates: Arc<Intake>,
+    /// Spans for another back end.
+    pub(crate) forward: Arc<Queue>,
 }
 
 /// Handles to the running threads.
@@ -142,7 +145,7 @@ impl Engine {
         taps: Taps,
     ) -> Result<Self, OpenError> {
         let lock = recover::lock(dir)?;
-        let recovered = recover::recover(dir, settings, rules, counted, metrics)?;
+        let recovered = recover::recover(dir, settings, rules, counted, (metrics, &taps.forward))?;
         let store = Arc::new(recovered.store);
         let places = Places::of(rules.storage(), recovered.catalog.folder(), environment)?;
         let places = Arc::new(places);
@@ -162,6 +165,7 @@ impl Engine {
             poisoned: poisoned.clone(),
             sealed: sealed_sender,
             taps,
+            retained: recovered.retained,
         };
         let compactor = compactor::Compactor {
             catalog: recovered.catalog,

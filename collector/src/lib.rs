@@ -34,6 +34,7 @@ mod cli;
 mod client;
 mod control;
 mod engine;
+mod forward;
 mod metrics;
 mod otlp;
 mod page;

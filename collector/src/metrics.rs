@@ -13,6 +13,7 @@ use std::time::Duration;
 use mesh_config::adaptive::Held;
 
 use crate::control::{Role, Status};
+use crate::forward;
 use crate::otlp::limits::Refusal;
 
 /// A number that only rises.
@@ -163,6 +164,8 @@ pub(crate) struct Gauges {
     pub(crate) in_flight_bytes: usize,
     /// True when the log takes no more records.
     pub(crate) poisoned: bool,
+    /// Forwarding; `None` when it is off.
+    pub(crate) forward: Option<forward::Status>,
     /// Adaptive rates; `None` when they are off.
     pub(crate) control: Option<Status>,
     /// Traces under way.
@@ -204,6 +207,9 @@ impl Metrics {
         self.plain(&mut page);
         page.gauges(gauges);
         self.totals.render(&mut page.0);
+        if let Some(status) = &gauges.forward {
+            page.forward(status);
+        }
         if let Some(status) = &gauges.control {
             page.control(status);
         }
@@ -243,6 +249,57 @@ impl Page {
     fn number(&mut self, name: &str, kind: &str, help: &str, value: f64) {
         self.family(name, kind, help);
         let _ = writeln!(self.0, "tracemeter_collector_{name} {value}");
+    }
+
+    fn forward(&mut self, status: &forward::Status) {
+        for (name, help, value) in [
+            (
+                "forward_spans_total",
+                "Spans delivered to the back end.",
+                status.delivered,
+            ),
+            (
+                "forward_batches_total",
+                "Batches delivered.",
+                status.batches,
+            ),
+            (
+                "forward_retries_total",
+                "Tries after a batch's first.",
+                status.retries,
+            ),
+        ] {
+            self.family(name, "counter", help);
+            self.sample(name, "", value);
+        }
+        self.family(
+            "forward_dropped_total",
+            "counter",
+            "Spans not delivered, by reason.",
+        );
+        for (reason, count) in forward::Dropped::ALL.iter().zip(status.dropped) {
+            let label = format!("reason=\"{}\"", reason.as_str());
+            self.sample("forward_dropped_total", &label, count);
+        }
+        for (name, help, value) in [
+            (
+                "forward_queue_bytes",
+                "Bytes that wait for the back end, as they are in the log.",
+                status.queue_bytes as f64,
+            ),
+            (
+                "forward_queue_spans",
+                "Spans that wait for the back end.",
+                status.queue_spans as f64,
+            ),
+            (
+                "forward_lag_seconds",
+                "How long the oldest of them has waited.",
+                status.lag.as_secs_f64(),
+            ),
+        ] {
+            self.number(name, "gauge", help, value);
+        }
     }
 
     fn control(&mut self, status: &Status) {

@@ -16,6 +16,7 @@ use crate::assembly;
 use crate::cli::ServeArgs;
 use crate::control::{self, Control};
 use crate::engine::{Engine, OpenError, Taps};
+use crate::forward::{ForwardError, Forwarder};
 use crate::metrics::Metrics;
 use crate::otlp::limits::Limits;
 use crate::policy::{PolicyError, Rules};
@@ -58,6 +59,9 @@ pub(crate) enum ServeError {
     /// TLS cannot be set up.
     #[error("cannot set up tls: {0}")]
     Tls(#[from] rustls::Error),
+    /// Nothing can be forwarded as the policy says.
+    #[error(transparent)]
+    Forward(#[from] ForwardError),
     /// The query engine cannot start.
     #[error(transparent)]
     Query(#[from] QueryError),
@@ -74,7 +78,8 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), ServeError> {
         local(&grpc_listener, args.grpc)?,
         local(&http_listener, args.http)?,
     );
-    let app = Arc::new(open(&args)?);
+    let (app, forwarder) = open(&args)?;
+    let app = Arc::new(app);
     let (stop, stopped) = watch::channel(false);
     let servers = [
         tokio::spawn(net::serve(
@@ -89,6 +94,8 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), ServeError> {
         )),
     ];
     let control = tokio::spawn(control::run(app.control.clone(), stopped.clone()));
+    let (stop_forwarding, told) = watch::channel(false);
+    let forwarding = tokio::spawn(forwarder.run(told));
     let tasks = [
         tokio::spawn(tick(app.clone())),
         tokio::spawn(alerts::watch(app.clone())),
@@ -116,6 +123,9 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), ServeError> {
         task.abort();
     }
     drop(control.await);
+    // After the servers: the last requests are forwarded too.
+    let _ = stop_forwarding.send(true);
+    drop(forwarding.await);
     // Joins threads and writes a file: not on a worker of the runtime.
     let closing = app.clone();
     let close = move || {
@@ -127,7 +137,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), ServeError> {
     Ok(())
 }
 
-fn open(args: &ServeArgs) -> Result<App, ServeError> {
+fn open(args: &ServeArgs) -> Result<(App, Forwarder), ServeError> {
     let rules = Arc::new(Rules::load(args.policy.as_deref())?);
     let metrics = Arc::new(Metrics::default());
     let hot_bytes = args.hot_mib.max(1) << 20;
@@ -146,14 +156,17 @@ fn open(args: &ServeArgs) -> Result<App, ServeError> {
     let webhook = args.alert_webhook.as_deref().unwrap_or_default();
     let (alerts, counted) = Alerts::open(&args.data, &rules, webhook);
     let control = Arc::new(Control::open(&args.data, &rules, control::now_ms())?);
+    let forwarder = Forwarder::open(&args.data, &rules.policy().forward)?;
     let taps = Taps {
         rates: control.intake.clone(),
+        forward: forwarder.queue.clone(),
     };
     let engine = Engine::open(&args.data, settings, &rules, counted, &metrics, taps)?;
     let queries = QueryEngine::new(query::Limits::default(), &args.data.join("tmp"))?;
-    Ok(App {
+    let app = App {
         engine,
         control,
+        forward: forwarder.queue.clone(),
         rules,
         limits: Limits::default(),
         metrics,
@@ -161,7 +174,8 @@ fn open(args: &ServeArgs) -> Result<App, ServeError> {
         queries,
         alerts,
         draining: AtomicBool::new(false),
-    })
+    };
+    Ok((app, forwarder))
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {

@@ -24,6 +24,7 @@ use std::sync::atomic::AtomicBool;
 use crate::alerts::Alerts;
 use crate::control::Control;
 use crate::engine::Engine;
+use crate::forward::Queue;
 use crate::metrics::{Gauges, Metrics};
 use crate::otlp::limits::Limits;
 use crate::policy::Rules;
@@ -44,6 +45,8 @@ pub(crate) struct App {
     pub(crate) budget: budget::Budget,
     /// Rates for filters and SDKs.
     pub(crate) control: Arc<Control>,
+    /// Spans for another back end.
+    pub(crate) forward: Arc<Queue>,
     /// Conditions on stored traces.
     pub(crate) alerts: Alerts,
     /// SQL.
@@ -71,6 +74,7 @@ impl App {
             partitions,
             in_flight_bytes: self.budget.used(),
             poisoned: self.engine.is_poisoned(),
+            forward: self.forward.status(),
             control: self.control.is_enabled().then(|| self.control.status()),
             assembly: self
                 .engine

@@ -1,5 +1,6 @@
 //! The committer: one group of requests, one sync.
 
+use std::collections::BTreeSet;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use tokio::sync::mpsc::Receiver;
 
 use super::{Append, AppendError, Command, Rows, Taps};
 use crate::control;
+use crate::forward::Position;
 use crate::metrics::Metrics;
 use crate::store::generation::Sealed;
 use crate::store::{Inserted, Store};
@@ -31,6 +33,8 @@ pub(super) struct Committer {
     pub(super) poisoned: Arc<AtomicBool>,
     pub(super) sealed: Sender<Arc<Sealed>>,
     pub(super) taps: Taps,
+    /// Compacted segments that are still there.
+    pub(super) retained: BTreeSet<u64>,
 }
 
 impl Committer {
@@ -64,13 +68,27 @@ impl Committer {
                 bytes
             }
             Command::Compacted(segment) => {
-                if let Err(error) = self.log.remove(segment) {
-                    // It is removed at the next start: the catalog says that it is compacted.
-                    tracing::warn!(segment, %error, "cannot remove a compacted log segment");
-                }
+                self.retained.insert(segment);
+                self.remove_segments();
                 0
             }
-            Command::Tick => 0,
+            Command::Tick => {
+                self.remove_segments();
+                0
+            }
+        }
+    }
+
+    /// Removes compacted segments of which nothing waits to be forwarded.
+    fn remove_segments(&mut self) {
+        while let Some(segment) = self.retained.first().copied()
+            && !self.taps.forward.holds(segment)
+        {
+            self.retained.pop_first();
+            if let Err(error) = self.log.remove(segment) {
+                // It is removed at the next start: the catalog says that it is compacted.
+                tracing::warn!(segment, %error, "cannot remove a compacted log segment");
+            }
         }
     }
 
@@ -90,6 +108,7 @@ impl Committer {
         }
         // Keyed by the operating system's entropy; it need not be secret for long.
         let salt = RandomState::new().hash_one(start);
+        let first = self.log.next_record();
         let appended = self.log.append(&records, salt);
         self.metrics.log_groups.add(start.elapsed());
         if let Err(error) = appended {
@@ -104,9 +123,18 @@ impl Committer {
             return;
         }
         self.metrics.log_records.add(records.len() as u64);
-        drop(records);
-        for (rows, reply) in waiting {
+        let segment = self.log.current();
+        for (record, ((rows, reply), number)) in
+            records.into_iter().zip(waiting.into_iter().zip(first..))
+        {
             let inserted = self.insert(&rows, start);
+            if let (Rows::Spans(_), Ok(inserted)) = (&rows, &inserted) {
+                let at = Position {
+                    segment,
+                    record: number,
+                };
+                self.taps.forward.push(at, record, inserted.new);
+            }
             let _ = reply.send(inserted);
         }
     }

@@ -1,5 +1,6 @@
 //! Opening a data folder: catalog, window of known spans, log.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::{OpenError, recall};
 use crate::assembly::Until;
+use crate::forward::{Position, Queue};
 use crate::metrics::Metrics;
 use crate::otlp::decode::{self, Context};
 use crate::otlp::limits::Limits;
@@ -38,6 +40,8 @@ pub(super) struct Recovered {
     pub(super) catalog: Catalog<RealFs>,
     /// Generations that wait for compaction.
     pub(super) waiting: Vec<Arc<Sealed>>,
+    /// Compacted segments that are still there.
+    pub(super) retained: BTreeSet<u64>,
 }
 
 fn io_error(path: &Path) -> impl FnOnce(io::Error) -> OpenError + '_ {
@@ -68,7 +72,7 @@ pub(super) fn recover(
     settings: Settings,
     rules: &Arc<Rules>,
     counted: Until,
-    metrics: &Metrics,
+    (metrics, forward): (&Metrics, &Queue),
 ) -> Result<Recovered, OpenError> {
     let fs = Arc::new(RealFs);
     let mut catalog = Catalog::load(fs.clone(), dir)?;
@@ -82,10 +86,11 @@ pub(super) fn recover(
     store.with_assembly(|assembly| assembly.counted_until(counted));
     remember(&store, catalog.partitions());
     recall::run(&store, catalog.partitions());
-    let mut waiting = Vec::new();
+    let (mut waiting, mut retained) = (Vec::new(), BTreeSet::new());
     for segment in log.closed() {
         if segment < catalog.next_segment() {
-            log.remove(segment).map_err(io_error(dir))?;
+            retained.insert(segment);
+            forward_only(&mut log, segment, forward, rules).map_err(io_error(dir))?;
             continue;
         }
         store.begin(segment);
@@ -96,12 +101,17 @@ pub(super) fn recover(
             failed: 0,
         };
         let damage = log
-            .read(segment, true, |record| replay.record(&record))
+            .read(segment, true, |number, record| {
+                let spans = replay.record(&record);
+                forward.push(at(segment, number), record, spans);
+            })
             .map_err(io_error(dir))?;
         report(segment, &damage, &replay, metrics);
         waiting.push(store.seal(log.current())?);
         while store.is_full() && !waiting.is_empty() {
-            compact_now(&waiting.remove(0), dir, &mut catalog, &mut log, &store)?;
+            let sealed = waiting.remove(0);
+            compact_now(&sealed, dir, &mut catalog, &store)?;
+            retained.insert(sealed.segment);
         }
     }
     Ok(Recovered {
@@ -109,20 +119,61 @@ pub(super) fn recover(
         log,
         catalog,
         waiting,
+        retained,
     })
+}
+
+fn at(segment: u64, record: u64) -> Position {
+    Position { segment, record }
+}
+
+/// Reads a segment whose rows are in partitions for what was not forwarded. Which of its spans were
+/// new is no longer known; some may be forwarded twice.
+fn forward_only(
+    log: &mut Log<RealFs>,
+    segment: u64,
+    forward: &Queue,
+    rules: &Rules,
+) -> io::Result<()> {
+    if !forward.wants(at(segment, u64::MAX)) {
+        return Ok(());
+    }
+    let limits = Limits::default();
+    let damage = log.read(segment, false, |number, record| {
+        if record.kind != Kind::Traces || !forward.wants(at(segment, number)) {
+            return;
+        }
+        let context = Context {
+            limits: &limits,
+            rules,
+            received_ns: record.received_ns,
+        };
+        let raw = record.decompress();
+        let batch = raw.and_then(|raw| decode::traces(&raw, &context).ok());
+        let spans = batch.map_or(0, |batch| batch.spans.len() as u64);
+        forward.push(at(segment, number), record, spans);
+    })?;
+    for (offset, len) in damage.skipped {
+        tracing::error!(
+            segment,
+            offset,
+            len,
+            "a damaged place in the log is not forwarded"
+        );
+    }
+    Ok(())
 }
 
 fn compact_now(
     sealed: &Sealed,
     dir: &Path,
     catalog: &mut Catalog<RealFs>,
-    log: &mut Log<RealFs>,
     store: &Store,
 ) -> Result<(), OpenError> {
     let metas = compact::write(sealed, &dir.join(PARTS))?;
     catalog.commit_segment(sealed.segment, metas)?;
     store.compacted(sealed.segment, catalog.partitions().to_vec());
-    log.remove(sealed.segment).map_err(io_error(dir))
+    Ok(())
 }
 
 /// A view of a data folder that another process may be writing to. Nothing is changed.
@@ -158,8 +209,10 @@ fn read_once(dir: &Path, rules: &Arc<Rules>) -> Result<Snapshot, OpenError> {
                 spans: 0,
                 failed: 0,
             };
-            log.read(segment, false, |record| replay.record(&record))
-                .map_err(io_error(dir))?;
+            log.read(segment, false, |_, record| {
+                let _ = replay.record(&record);
+            })
+            .map_err(io_error(dir))?;
         }
     }
     Ok(store.snapshot()?)
@@ -174,7 +227,8 @@ struct Replay<'a> {
 }
 
 impl Replay<'_> {
-    fn record(&mut self, record: &Record) {
+    /// Returns the spans of traces that are new.
+    fn record(&mut self, record: &Record) -> u64 {
         let inserted = match record.kind {
             Kind::Traces => self.traces(record),
             Kind::Metrics => self.ledger(record),
@@ -183,6 +237,7 @@ impl Replay<'_> {
             Some(spans) => self.spans += spans,
             None => self.failed += 1,
         }
+        inserted.unwrap_or(0)
     }
 
     fn ledger(&self, record: &Record) -> Option<u64> {

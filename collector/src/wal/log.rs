@@ -106,13 +106,13 @@ impl<F: Fs> Log<F> {
         self.closed.keys().copied().collect()
     }
 
-    /// Reads a closed segment, hands each intact record to `each` in order, and says what was
-    /// damaged. With `cut`, a torn tail is removed from the file.
+    /// Reads a closed segment, hands each intact record with its number to `each` in order,
+    /// and says what was damaged. With `cut`, a torn tail is removed from the file.
     pub(crate) fn read(
         &mut self,
         number: u64,
         cut: bool,
-        mut each: impl FnMut(Record),
+        mut each: impl FnMut(u64, Record),
     ) -> io::Result<Damage> {
         let Some(name) = self.closed.get(&number).copied() else {
             return Ok(Damage::default());
@@ -124,7 +124,7 @@ impl<F: Fs> Log<F> {
             match found {
                 Found::Record(number, record) => {
                     self.next_record = self.next_record.max(number + 1);
-                    each(record);
+                    each(number, record);
                 }
                 Found::Damage { offset, len } => damage.skipped.push((offset, len)),
                 Found::TornTail { offset, len } => {
@@ -194,6 +194,11 @@ impl<F: Fs> Log<F> {
         self.open
             .as_ref()
             .map_or(self.next_segment, |segment| segment.name.number)
+    }
+
+    /// Number of the next record.
+    pub(crate) fn next_record(&self) -> u64 {
+        self.next_record
     }
 
     /// Bytes in the open segment.

@@ -81,7 +81,7 @@ impl Model {
         for segment in log.closed() {
             let mut found = Vec::new();
             let damage = log
-                .read(segment, true, |record| found.push(id_of(&record)))
+                .read(segment, true, |_, record| found.push(id_of(&record)))
                 .unwrap();
             assert!(
                 found.windows(2).all(|pair| pair[0] < pair[1]),
@@ -101,7 +101,7 @@ impl Model {
                 );
             }
             // A second reading finds a clean end, unless what now is the end was damaged before.
-            let again = log.read(segment, false, |_| ()).unwrap();
+            let again = log.read(segment, false, |_, _| ()).unwrap();
             assert!(again.torn_bytes == 0 || !damage.skipped.is_empty() || found.is_empty());
             known.insert(segment, found);
         }

@@ -8,6 +8,7 @@
     clippy::indexing_slicing
 )]
 
+pub(crate) mod back_end;
 pub(crate) mod deltas;
 pub(crate) mod s3_server;
 
