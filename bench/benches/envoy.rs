@@ -1,14 +1,16 @@
 //! What a request costs a real Envoy with our filter, with others, and with none.
 //!
 //! `cargo bench -p bench --bench envoy` (`-- --quick` for a short look, `-- --direct` for one
-//! table). The figure is processor time of the whole Envoy process per request, exporting included.
+//! table, `-- --memory` for memory alone). The figure is processor time of the whole Envoy process per request, exporting included.
 //! Each variant is a process of its own with one worker; all of a generation run at the same time
 //! and are visited in random order in short slices of exactly as many requests, so that the
 //! machine's moods hit all alike. The time of a visit runs to the variant's next visit, less what
 //! the idle process takes: batches that leave later belong to the requests that caused them.
 //! Ratios of one run hold, absolute times are the machine's. Nothing fails by timing.
 //!
-//! What it is not: a measure of throughput, or of several workers.
+//! Memory is measured with two workers (`envoy/memory.rs`).
+//!
+//! What it is not: a measure of throughput.
 #![allow(
     missing_docs,
     clippy::print_stdout,
@@ -21,6 +23,8 @@
 mod empty_module;
 #[path = "envoy/load.rs"]
 mod load;
+#[path = "envoy/memory.rs"]
+mod memory;
 #[path = "envoy/proxy.rs"]
 mod proxy;
 #[path = "envoy/variants.rs"]
@@ -47,18 +51,21 @@ const FULL: Extent = Extent {
     generations: 2,
     rounds: 14,
     slice: 1600,
-    paced: 40,
+    paced: 150,
 };
 const QUICK: Extent = Extent {
     generations: 1,
     rounds: 6,
     slice: 800,
-    paced: 20,
+    paced: 40,
 };
 
 /// Requests before anything is measured. V8 compiles hot functions of a module a second time, for
 /// speed; the processor time of that would be taken for the requests'.
 const WARM_UP: usize = 12_000;
+
+/// What the filter may add to the slowest hundredth of requests, microseconds.
+const P99_MICROS: f64 = 100.0;
 
 /// How long the idle processes are watched.
 const IDLE: Duration = Duration::from_secs(3);
@@ -83,8 +90,9 @@ fn main() {
     std::fs::write(&empty_module, empty_module::bytes()).unwrap();
     let module = proxy::module();
     let (upstream, _) = load::serve();
+    memory::report(&module, &folder, has("--quick"));
     for proxied in [false, true] {
-        if proxied && has("--direct") {
+        if has("--memory") || proxied && has("--direct") {
             break;
         }
         let (receiver, received) = load::serve();
@@ -114,7 +122,7 @@ fn run_generation(
 ) {
     let start = |(index, variant): (usize, &Variant)| {
         let folder: PathBuf = folder.join(index.to_string());
-        Proxy::start(&variants::configuration(*variant, place), folder)
+        Proxy::start(&variants::configuration(*variant, place), folder, 1)
     };
     let mut proxies: Vec<Proxy> = ALL.iter().enumerate().map(start).collect();
     let mut loads = Vec::new();
@@ -250,4 +258,17 @@ fn report(proxied: bool, extent: &Extent, found: &[Found], received: &Received) 
         let verdict = if ratio <= limit { "reached" } else { "missed" };
         println!("goal: {what}: {ratio:.2}, at most {limit:.2}: {verdict}");
     }
+    let index = ALL
+        .iter()
+        .position(|variant| *variant == Variant::Ours(0.0));
+    let latencies = &found[index.unwrap()].latencies;
+    let added = quantile(latencies, 0.99) - base_p99;
+    let verdict = if added < P99_MICROS {
+        "reached"
+    } else {
+        "missed"
+    };
+    println!(
+        "goal: p99 added at about 1000 requests/s, us: {added:.0}, below {P99_MICROS}: {verdict}"
+    );
 }

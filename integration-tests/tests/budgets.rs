@@ -123,7 +123,7 @@ fn case(name: &str) -> (f64, Vec<(String, String)>, u16) {
     }
 }
 
-fn lines<'a>(context: &'a [(String, String)]) -> Vec<(&'a str, &'a [u8])> {
+fn lines(context: &[(String, String)]) -> Vec<(&str, &[u8])> {
     let context = context.iter();
     let context = context.map(|(name, value)| (name.as_str(), value.as_bytes()));
     let fixed = HEADERS.iter();

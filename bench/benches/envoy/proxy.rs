@@ -20,7 +20,7 @@ pub(crate) struct Proxy {
 
 impl Proxy {
     /// Starts one; [`Proxy::wait`] says when it serves.
-    pub(crate) fn start(configuration: &str, folder: PathBuf) -> Self {
+    pub(crate) fn start(configuration: &str, folder: PathBuf, workers: u32) -> Self {
         fs::create_dir_all(&folder).unwrap();
         let file = folder.join("envoy.yaml");
         fs::write(&file, configuration).unwrap();
@@ -30,7 +30,7 @@ impl Proxy {
             .arg(binary())
             .args([
                 "--concurrency",
-                "1",
+                &workers.to_string(),
                 "--disable-hot-restart",
                 "--log-level",
                 "warning",

@@ -137,6 +137,7 @@ fn map(world: &mut World, number: i32) -> Option<&mut Headers> {
 }
 
 /// One host call.
+#[expect(clippy::too_many_lines, reason = "a table of the host's functions")]
 fn call(caller: &mut Caller<'_, World>, name: &str, p: &[i32]) -> Result<i32, Error> {
     caller.data_mut().calls += 1;
     let status = match name {
