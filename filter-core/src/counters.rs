@@ -152,6 +152,12 @@ counters! {
     EntropyFallback = "entropy_fallback_total",
     /// Configurations refused; the last good one or the defaults went on.
     ConfigErrors = "config_errors_total",
+    /// Time that the filter itself took in the timed parts of requests, nanoseconds of the host's
+    /// clock.
+    SelfTimeNanos = "self_time_nanoseconds_total",
+    /// Parts of requests that were timed: of 255 parts one. A request has two, its beginning and
+    /// its end.
+    SelfTimeParts = "self_time_parts_total",
     /// Ticks of the filter's clock; one that stands still means a dead filter.
     Heartbeat = "heartbeat_total",
 }

@@ -35,6 +35,8 @@ pub(crate) struct Shared {
     pub(crate) entropy: HostEntropy,
     /// Whether the overwritten-context warning was logged: once is help, once per request is not.
     pub(crate) warned_of_overwriting: bool,
+    /// Parts of requests so far, to time one now and then.
+    pub(crate) parts: u32,
     /// Whether the module was seen to stand in an upstream filter chain.
     pub(crate) upstream_chain: bool,
     /// Responses of which the status is still to be read, until it is known where the module stands.
@@ -115,6 +117,7 @@ impl Root {
                     engine,
                     entropy,
                     warned_of_overwriting: false,
+                    parts: 0,
                     upstream_chain: false,
                     responses_to_look_at: RESPONSES_TO_LOOK_AT,
                 };

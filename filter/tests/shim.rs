@@ -216,6 +216,16 @@ fn a_tick_with_nothing_to_do_makes_few_host_calls() {
 // === what leaves ===
 
 #[test]
+fn one_part_of_a_request_in_many_is_timed() {
+    let root = start(&policy("0", ""));
+    for context in 10..10 + 510 {
+        exchange(root, context, REQUEST, 200);
+    }
+    root.tick(1);
+    assert_eq!(host(|host| host.metric("self_time_parts_total")), 4);
+}
+
+#[test]
 fn the_three_headers_are_rewritten_as_single_lines() {
     let root = start(&policy("0", ""));
     let mut lines = REQUEST.to_vec();

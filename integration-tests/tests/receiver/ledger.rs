@@ -70,6 +70,8 @@ struct HistogramPoint {
 pub(crate) struct Totals {
     pub(crate) requests: u64,
     pub(crate) cost_nanos: u64,
+    /// Traces that the adaptive rates decided where they began.
+    pub(crate) decided: u64,
 }
 
 /// All deltas by instance and number.
@@ -103,6 +105,7 @@ impl Deltas {
         let add = |sum: Totals, delta: &Totals| Totals {
             requests: sum.requests + delta.requests,
             cost_nanos: sum.cost_nanos + delta.cost_nanos,
+            decided: sum.decided + delta.decided,
         };
         self.0.values().fold(Totals::default(), add)
     }
@@ -117,9 +120,14 @@ fn totals(metrics: &[Metric]) -> Totals {
                 .iter()
                 .flat_map(|data| &data.points);
             totals.requests += points.map(|point| point.count).sum::<u64>();
-        } else if metric.name == "tracemeter.cost" {
-            let points = metric.sum.iter().flat_map(|data| &data.points);
-            totals.cost_nanos += points.map(|point| point.integer as u64).sum::<u64>();
+            continue;
+        }
+        let points = metric.sum.iter().flat_map(|data| &data.points);
+        let sum = points.map(|point| point.integer as u64).sum::<u64>();
+        match metric.name.as_str() {
+            "tracemeter.cost" => totals.cost_nanos += sum,
+            "tracemeter.traces.decided" => totals.decided += sum,
+            _ => {}
         }
     }
     totals

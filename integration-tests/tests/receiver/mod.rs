@@ -6,7 +6,7 @@
 //! writing. Not for gRPC. Limits: [`SPAN_LIMIT`] spans, then it answers 503.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -78,6 +78,10 @@ struct Kept {
     away: bool,
     refused: usize,
     deltas: Deltas,
+    /// Version and threshold of the rate table, the same for every service and route.
+    rates: Option<(u64, String)>,
+    /// Answers to requests for rates by their status.
+    rates_answers: BTreeMap<u16, usize>,
 }
 
 impl Receiver {
@@ -123,6 +127,18 @@ impl Receiver {
         let mut kept = self.kept.lock().unwrap();
         kept.away = away;
         kept.refused
+    }
+
+    /// Answers requests for rates with this table from now on; with none it says that there is none.
+    pub(crate) fn set_rates(&self, table: Option<(u64, &str)>) {
+        let table = table.map(|(version, threshold)| (version, threshold.to_owned()));
+        self.kept.lock().unwrap().rates = table;
+    }
+
+    /// How often a request for rates was answered with this status.
+    pub(crate) fn rates_answered(&self, status: u16) -> usize {
+        let kept = self.kept.lock().unwrap();
+        kept.rates_answers.get(&status).copied().unwrap_or(0)
     }
 
     /// What the ledger has counted so far.
@@ -172,6 +188,34 @@ async fn serve(stream: TcpStream, kept: Arc<Mutex<Kept>>) {
         .await;
 }
 
+/// The answer to a request for rates, as the collector gives it.
+fn rates(request: &Request<Incoming>, kept: &Mutex<Kept>) -> Response<Full<Bytes>> {
+    let mut kept = kept.lock().unwrap();
+    let query = request.uri().query().unwrap_or_default();
+    let service = query.strip_prefix("service=").unwrap();
+    let mut response = Response::new(Full::default());
+    if kept.away {
+        *response.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
+    } else if let Some((version, threshold)) = &kept.rates {
+        let etag = format!("\"{version}\"");
+        let known = request.headers().get("if-none-match");
+        if known.is_some_and(|known| *known == etag) {
+            *response.status_mut() = http::StatusCode::NOT_MODIFIED;
+        } else {
+            let table = format!(
+                r#"{{"version":{version},"service":"{service}","unlisted":"{threshold}","routes":{{}}}}"#
+            );
+            *response.body_mut() = Full::from(table);
+        }
+        response.headers_mut().insert("etag", etag.parse().unwrap());
+    } else {
+        *response.status_mut() = http::StatusCode::NO_CONTENT;
+    }
+    let status = response.status().as_u16();
+    *kept.rates_answers.entry(status).or_default() += 1;
+    response
+}
+
 /// The content of a gzip body.
 fn gunzip(bytes: &[u8]) -> Bytes {
     let mut plain = Vec::new();
@@ -182,6 +226,9 @@ fn gunzip(bytes: &[u8]) -> Bytes {
 
 async fn take(request: Request<Incoming>, kept: &Mutex<Kept>) -> Response<Full<Bytes>> {
     let path = request.uri().path().to_owned();
+    if path.ends_with("/rates") {
+        return rates(&request, kept);
+    }
     let gzip = request.headers().contains_key("content-encoding");
     let body = request.into_body().collect().await;
     let bytes = body.map(|body| body.to_bytes()).unwrap_or_default();
@@ -203,7 +250,7 @@ async fn take(request: Request<Incoming>, kept: &Mutex<Kept>) -> Response<Full<B
         kept.spans.extend(spans.unwrap_or_default());
         message.is_ok()
     } else {
-        // Other requests, such as for a rate table, are none of this receiver's business.
+        // Other requests are none of this receiver's business.
         true
     };
     if kept.spans.len() > SPAN_LIMIT {
