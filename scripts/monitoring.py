@@ -168,6 +168,8 @@ def export_row():
         panel("Stored", "Spans and ledger deltas per second.", "cps",
               target(f"sum(rate({collector}spans_stored_total{RANGE}))", "spans"),
               target(f"sum(rate({collector}ledger_deltas_total{RANGE}))", "ledger deltas")),
+        panel("Alerts of the policy", "Firing, by alert; traces count one by one.", "short",
+              target(f"sum by (alert) ({collector}alerts_firing)", "{{alert}}")),
         panel("Queries", "Answered and failed.", "reqps",
               target(f"sum(rate({collector}query_seconds_count{RANGE}))", "answered"),
               target(f"sum(rate({collector}query_failures_total{RANGE}))", "failed")),
