@@ -1,4 +1,5 @@
-//! The image of the collector: the program, the libraries it is linked against, nothing else.
+//! The image of the collector: the program, the libraries it is linked against, and the roots of
+//! trust of the machine that built it (object storage is reached by TLS).
 //!
 //! There is no shell, no package manager and no root user in it. It runs as user 65532, may write
 //! to `/var/lib/tracemeter` alone, and works with a read-only root.
@@ -22,6 +23,10 @@ pub const PROGRAM: &str = "/usr/local/bin/collector";
 /// Where log and partitions are: mount a volume here.
 pub const DATA: &str = "/var/lib/tracemeter";
 
+/// Where the collector looks for roots of trust, on the build machine and in the image. Mount your
+/// own over it where a private authority signs.
+const ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
+
 /// The image with this program and its libraries.
 ///
 /// # Errors
@@ -43,6 +48,9 @@ pub fn image(program: Vec<u8>, libraries: &[Library], version: &str) -> Result<I
             &library.path.to_string_lossy(),
             read(&library.path)?,
         ));
+    }
+    if Path::new(ROOTS).is_file() {
+        entries.push(Entry::file(ROOTS, read(Path::new(ROOTS))?));
     }
     entries.extend(licences(libraries)?);
     Ok(Image {

@@ -135,12 +135,16 @@ impl Prometheus {
         ];
         let program = artefacts::debian_tool("prometheus")?;
         let mut process = Process::start("prometheus", &program, arguments, folder.path())?;
-        let address = wait::until("Prometheus's address", PATIENCE, async || {
+        // It listens before it answers.
+        let address = wait::until("a Prometheus that is ready", PATIENCE, async || {
             process.check_alive()?;
             let output = process.output();
             let rest = output.split("msg=\"Listening on\" address=").nth(1);
             let address = rest.and_then(|rest| rest.split_whitespace().next());
-            Ok(address.and_then(|text| text.parse().ok()))
+            let Some(address) = address.and_then(|text| text.parse().ok()) else {
+                return Ok(None);
+            };
+            Ok(get(address, "/-/ready").await.ok().map(|_| address))
         })
         .await?;
         Ok(Self {
