@@ -125,6 +125,7 @@ metrics! {
         body_bytes => "body_bytes_total", "Bytes of request bodies as received.";
         spans => "spans_stored_total", "Spans stored.";
         duplicates => "spans_duplicate_total", "Spans received again.";
+        redacted => "values_redacted_total", "Classified values treated before they were stored.";
         ledger_deltas => "ledger_deltas_total", "Ledger deltas counted.";
         ledger_duplicates => "ledger_duplicate_total", "Ledger deltas received again.";
         points_refused => "points_refused_total", "Metric points that are not stored.";

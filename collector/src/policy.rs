@@ -6,9 +6,9 @@
 
 use std::path::{Path, PathBuf};
 
-use mesh_config::classify::{Classifier, ClassifyError};
+use mesh_config::classify::{Classifier, ClassifyError, Redacted};
 use mesh_config::money::NanoUsd;
-use mesh_config::policy::{Alert, Classification, TraceStorage};
+use mesh_config::policy::{Alert, Classification, RedactionMode, TraceStorage};
 use mesh_config::price::{PriceBook, PriceError};
 use mesh_config::{DataTag, Diagnostics, Policy};
 use thiserror::Error;
@@ -181,6 +181,28 @@ impl Rules {
         self.classifier
             .classify(name.as_bytes(), value.as_bytes())
             .map(|(tag, _)| tag)
+    }
+
+    /// The least strict class whose values are treated; `None` when nothing is.
+    pub(crate) fn redacts_from(&self) -> Option<DataTag> {
+        let redaction = &self.classification().redaction;
+        (redaction.mode != RedactionMode::Off).then_some(redaction.from)
+    }
+
+    /// Whether values are replaced by their hash.
+    pub(crate) fn hashes_values(&self) -> bool {
+        self.classification().redaction.mode == RedactionMode::Hash
+    }
+
+    /// Classifies a value and treats it as the policy says; `out` has the replacement.
+    pub(crate) fn redact(
+        &self,
+        name: &str,
+        value: &[u8],
+        out: &mut Vec<u8>,
+    ) -> (Option<DataTag>, Redacted) {
+        let (found, redacted) = self.classifier.redact(name.as_bytes(), value, out);
+        (found.map(|(tag, _)| tag), redacted)
     }
 
     /// The class of a tag as a sender wrote it.

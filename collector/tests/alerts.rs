@@ -236,16 +236,16 @@ fn the_specifications_file_runs_verbatim_and_tells_every_costly_trace_once() {
     });
     assert_eq!(firing["traces"][0]["trace_id"], hex(1));
     assert_eq!(firing["examples"].as_array().unwrap().len(), 2);
-    let traces = wait_for("the receiver to hear of both", || {
-        let all = told(&receiver, name);
-        (all.len() >= 2).then_some(all)
-    });
     // What was on its way when the collector died is told again, as the same alert.
-    let heard: std::collections::BTreeSet<(String, String)> = traces
-        .iter()
-        .map(|one| (one["labels"].to_string(), one["startsAt"].to_string()))
-        .collect();
-    assert_eq!(heard.len(), 2, "each once: {heard:?}");
+    let heard = || -> std::collections::BTreeSet<(String, String)> {
+        let told = told(&receiver, name).into_iter();
+        told.map(|one| (one["labels"].to_string(), one["startsAt"].to_string()))
+            .collect()
+    };
+    wait_for("the receiver to hear of both", || {
+        (heard().len() >= 2).then_some(())
+    });
+    assert_eq!(heard().len(), 2, "each once: {:?}", heard());
     // And again: nothing is new.
     collector.terminate();
     assert!(collector.wait().success());

@@ -9,6 +9,7 @@ use mesh_config::DataTag;
 use super::any::{self, Any};
 use super::batch::{Arena, CostSource, SpanRow, Text};
 use super::decode::{Context, write_member};
+use super::inspect;
 use super::keys::Key;
 use super::known::{Known, KnownAttributes};
 use super::limits::{Limits, Refusal};
@@ -75,8 +76,7 @@ impl<'a> Attributes<'a> {
             json: Text::default(),
         };
         if known.key != Key::DataTag || any.as_str().is_none() {
-            let value = any.as_str().unwrap_or_default();
-            known.detected = context.rules.class_of(key, value);
+            known.detected = inspect::class_of(key, any, context.rules, context.limits)?;
         }
         if !self.take(&known, context) {
             known.json = self.write(key, any, context.limits, text)?;
@@ -133,6 +133,16 @@ impl<'a> Attributes<'a> {
         // Its separator is written already, so that the text can be used again.
         write_member(key, any, limits, &mut true, text.buffer())?;
         Ok(text.since(start))
+    }
+
+    /// Adds a class that was found elsewhere in the span.
+    pub(super) fn detect(&mut self, found: Option<DataTag>) {
+        self.lifted.detected = self.lifted.detected.max(found);
+    }
+
+    /// The strictest class that a detector found.
+    pub(super) fn detected(&self) -> Option<DataTag> {
+        self.lifted.detected
     }
 
     /// Closes the JSON object.

@@ -260,6 +260,8 @@ pub(crate) struct SpanBatch {
     pub(crate) refused: Refused,
     /// When the request was received, nanoseconds since the epoch.
     pub(crate) received_ns: u64,
+    /// True when the request has values that the policy wants treated.
+    pub(crate) is_redactable: bool,
 }
 
 impl SpanBatch {

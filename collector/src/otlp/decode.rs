@@ -2,6 +2,7 @@
 
 use super::any::{self, Any};
 use super::batch::{Arena, ResourceRow, SpanBatch};
+use super::inspect;
 use super::limits::{Limits, Refusal};
 use super::span::{self, Scratch};
 use super::wire::{Reader, WireError};
@@ -33,6 +34,9 @@ pub(crate) fn traces(message: &[u8], context: &Context<'_>) -> Result<SpanBatch,
             resource_spans(value.bytes()?, context, &mut batch, &mut scratch)?;
         }
     }
+    // What was refused was not looked at to its end.
+    let is_off = context.rules.redacts_from().is_none();
+    batch.is_redactable = !is_off && (scratch.is_redactable || batch.refused.total() > 0);
     Ok(batch)
 }
 
@@ -50,7 +54,7 @@ fn resource_spans<'a>(
             resource_message = value.bytes()?;
         }
     }
-    let row = resource(resource_message, context.limits, batch)?;
+    let row = resource(resource_message, context, batch, scratch)?;
     let index = u32::try_from(batch.resources.len()).unwrap_or(u32::MAX);
     batch.resources.push(row);
     let mut reader = Reader::new(message);
@@ -64,9 +68,12 @@ fn resource_spans<'a>(
 
 fn resource(
     message: &[u8],
-    limits: &Limits,
+    context: &Context<'_>,
     batch: &mut SpanBatch,
+    scratch: &mut Scratch<'_>,
 ) -> Result<ResourceRow, WireError> {
+    let limits = context.limits;
+    let redacts_from = context.rules.redacts_from();
     let mut service = None;
     let start = batch.text.len();
     let out = batch.text.buffer();
@@ -84,6 +91,10 @@ fn resource(
         // process for its environment would help nobody.
         if count > limits.attributes || key.len() > limits.key_bytes {
             continue;
+        }
+        if let Some(from) = redacts_from {
+            let found = inspect::class_of(key, any, context.rules, limits)?;
+            scratch.is_redactable |= found >= Some(from);
         }
         if key == "service.name" {
             service = any.as_str().filter(|name| name.len() <= limits.name_bytes);

@@ -1,11 +1,13 @@
 //! One span: its fields, their limits, and the reasons for refusing it.
 
+use mesh_config::DataTag;
 use w3c_traceparent_parser::otel::OtState;
 use w3c_traceparent_parser::tracestate::TraceState;
 
 use super::attributes::Attributes;
 use super::batch::{Arena, SpanRow, Text};
 use super::decode::Context;
+use super::inspect;
 use super::known::KnownAttributes;
 use super::limits::{Limits, Refusal};
 use super::lists;
@@ -56,8 +58,11 @@ pub(super) fn refuse(reason: Refusal, detail: impl Into<String>) -> SpanError {
 #[derive(Default)]
 pub(crate) struct Scratch<'a> {
     pub(super) known: KnownAttributes<'a>,
+    texts: inspect::Texts<'a>,
     events: Vec<&'a [u8]>,
     links: Vec<&'a [u8]>,
+    /// True once a span has values that the policy wants treated.
+    pub(super) is_redactable: bool,
 }
 
 /// Fields that are looked at once the whole message was read.
@@ -104,12 +109,31 @@ pub(crate) fn decode<'a>(
     row.adjusted_count = adjusted_count(fields.trace_state);
     row.trace_state = name(fields.trace_state, limits, text, "trace state")?;
     row.name = name(fields.name, limits, text, "span name")?;
-    status(fields.status, limits, text, &mut row)?;
+    let message = status(fields.status, limits, text, &mut row)?;
+    attributes.detect(elsewhere(fields.name, message, context, scratch)?);
     row.events = lists::events(&scratch.events, limits, text)?;
     row.links = lists::links(&scratch.links, limits, text)?;
     row.linked_traces = lists::linked_traces(&scratch.links, text)?;
     attributes.settle(scope, context, text, &mut row);
+    let from = context.rules.redacts_from();
+    scratch.is_redactable |= from.is_some_and(|from| attributes.detected() >= Some(from));
     Ok(row)
+}
+
+/// Classes of what is not an attribute of the span.
+fn elsewhere<'a>(
+    name: &'a str,
+    message: &'a str,
+    context: &Context<'_>,
+    scratch: &mut Scratch<'a>,
+) -> Result<Option<DataTag>, SpanError> {
+    let (rules, limits) = (context.rules, context.limits);
+    let name = scratch.texts.class_of(name, rules);
+    let message = scratch.texts.class_of(message, rules);
+    // Event: name 2, attributes 3. Link: attributes 4.
+    let events = inspect::items(&scratch.events, (2, 3), rules, limits)?;
+    let links = inspect::items(&scratch.links, (0, 4), rules, limits)?;
+    Ok(name.max(message).max(events).max(links))
 }
 
 /// One pass over the fields. Only attributes write text meanwhile, since their JSON must be in
@@ -174,16 +198,17 @@ fn name(name: &str, limits: &Limits, text: &mut Arena, what: &str) -> Result<Tex
     Ok(text.push(name))
 }
 
-fn status(
-    message: &[u8],
+fn status<'a>(
+    message: &'a [u8],
     limits: &Limits,
     text: &mut Arena,
     row: &mut SpanRow,
-) -> Result<(), SpanError> {
+) -> Result<&'a str, SpanError> {
+    let mut said = "";
     let mut reader = Reader::new(message);
     while let Some((number, value)) = reader.next()? {
         match number {
-            2 => row.status_message = name(value.text()?, limits, text, "status message")?,
+            2 => said = value.text()?,
             3 => {
                 row.status = u8::try_from(value.varint()?)
                     .ok()
@@ -193,7 +218,8 @@ fn status(
             _ => {}
         }
     }
-    Ok(())
+    row.status_message = name(said, limits, text, "status message")?;
+    Ok(said)
 }
 
 fn times(start: u64, end: u64, context: &Context<'_>, row: &mut SpanRow) -> Result<(), SpanError> {

@@ -11,6 +11,8 @@ use super::budget::Share;
 use crate::engine::{AppendError, Rows};
 use crate::metrics::RequestRefusal as Why;
 use crate::otlp::decode::{self, Context};
+use crate::otlp::limits::Refusal;
+use crate::otlp::redact::Redactor;
 use crate::otlp::{json, metrics};
 use crate::wal::record::{Kind, Record};
 
@@ -190,10 +192,11 @@ fn prepare(app: &App, export: Export, received_ns: u64) -> Result<Prepared, Inge
         (Form::Json, Signal::Metrics) => json::metrics_to_protobuf(&raw).map(Bytes::from),
     }
     .map_err(|error| IngestError::refused(Why::Malformed, format!("not OTLP JSON: {error}")))?;
-    let (kind, rows, accepted) = match signal {
+    let (kind, rows, accepted, treated) = match signal {
         Signal::Traces => spans(app, &raw, received_ns)?,
         Signal::Metrics => ledger(app, &raw)?,
     };
+    let raw = treated.map_or(raw, Bytes::from);
     if let Some(Rows::Spans(batch)) = &rows
         && !share.grow(batch.memory_bytes())
     {
@@ -212,7 +215,8 @@ fn prepare(app: &App, export: Export, received_ns: u64) -> Result<Prepared, Inge
     })
 }
 
-type Decoded = (Kind, Option<Rows>, Accepted);
+/// With the request as it is logged, when that is not as it was received.
+type Decoded = (Kind, Option<Rows>, Accepted, Option<Vec<u8>>);
 
 fn spans(app: &App, raw: &[u8], received_ns: u64) -> Result<Decoded, IngestError> {
     let context = Context {
@@ -220,8 +224,25 @@ fn spans(app: &App, raw: &[u8], received_ns: u64) -> Result<Decoded, IngestError
         rules: &app.rules,
         received_ns,
     };
-    let batch = decode::traces(raw, &context)
-        .map_err(|error| IngestError::refused(Why::Malformed, format!("not OTLP: {error}")))?;
+    let malformed = |error| IngestError::refused(Why::Malformed, format!("not OTLP: {error}"));
+    let mut batch = decode::traces(raw, &context).map_err(malformed)?;
+    let mut treated = None;
+    if batch.is_redactable {
+        let mut redactor = Redactor::new(&app.rules);
+        let request = redactor.request(raw).map_err(malformed)?;
+        app.metrics.redacted.add(redactor.values);
+        let again = decode::traces(&request, &context).map_err(malformed)?;
+        let refused = std::mem::take(&mut batch.refused);
+        let lost = batch.spans.len().saturating_sub(again.spans.len());
+        batch = again;
+        batch.refused = refused;
+        for _ in 0..lost {
+            batch
+                .refused
+                .add(Refusal::Malformed, || "cannot be redacted".to_owned());
+        }
+        treated = Some(request);
+    }
     for (reason, count) in batch.refused.by_reason() {
         app.metrics.refuse_spans(reason, count);
     }
@@ -230,7 +251,7 @@ fn spans(app: &App, raw: &[u8], received_ns: u64) -> Result<Decoded, IngestError
         message: batch.refused.message(),
     };
     let rows = (!batch.spans.is_empty()).then(|| Rows::Spans(Box::new(batch)));
-    Ok((Kind::Traces, rows, accepted))
+    Ok((Kind::Traces, rows, accepted, treated))
 }
 
 fn ledger(app: &App, raw: &[u8]) -> Result<Decoded, IngestError> {
@@ -247,5 +268,5 @@ fn ledger(app: &App, raw: &[u8]) -> Result<Decoded, IngestError> {
         message: message.to_owned(),
     };
     let rows = (!batch.deltas.is_empty()).then_some(Rows::Ledger(batch));
-    Ok((Kind::Metrics, rows, accepted))
+    Ok((Kind::Metrics, rows, accepted, None))
 }

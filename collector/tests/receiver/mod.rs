@@ -8,6 +8,7 @@
     reason = "helpers of tests are tests"
 )]
 
+use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -35,10 +36,10 @@ impl Receiver {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let taken: Arc<Mutex<Vec<(String, Value)>>> = Arc::default();
-        let (list, mut moods) = (taken.clone(), moods.to_vec().into_iter());
+        let (list, mut moods) = (taken.clone(), VecDeque::from(moods.to_vec()));
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                match moods.next() {
+                match moods.pop_front() {
                     Some(Mood::Hangs) => drop(stream),
                     Some(Mood::Answers(status)) => drop(answer(stream.unwrap(), status)),
                     None => {

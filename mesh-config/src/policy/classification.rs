@@ -22,8 +22,8 @@ section! {
         ignored_names: Vec<String> = Vec::new();
         /// Detectors by value.
         detectors: Detectors = Detectors::default();
-        /// What happens to classified values before they are exported: attributes of spans, routes
-        /// and tenants in the filter.
+        /// What happens to classified values: in the filter before attributes of spans, routes and
+        /// tenants are exported, in the collector before anything is stored.
         redaction: Redaction = Redaction::default();
     }
 }
@@ -84,7 +84,9 @@ choice! {
 }
 
 section! {
-    /// What happens to classified values before they are exported.
+    /// What happens to classified values. The collector treats them before anything is written, so
+    /// they are neither in its log and partitions nor in queries, nor do they leave it; the class
+    /// stays on the span.
     Redaction {
         /// The treatment.
         mode: RedactionMode = RedactionMode::Mask;
