@@ -96,6 +96,7 @@ impl Variant {
                 now_unix_nanos: now,
                 direction: Direction::Inbound,
                 protocol: None,
+                in_flight: None,
             };
             if let Some(state) = engine.request(&input, entropy) {
                 let _ = black_box(engine.edits(&state));

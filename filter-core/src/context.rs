@@ -8,6 +8,8 @@
 //! Limits: tracestate leaves with at most the policy's bytes and 32 members, baggage with at most
 //! 8192 bytes and 64 members; what does not fit is counted.
 
+mod ot;
+
 use std::borrow::Cow;
 
 use mesh_config::DataTag;
@@ -20,11 +22,14 @@ use w3c_traceparent_parser::{TraceId, TraceParent, TraceParentErrorReason};
 
 use crate::counters::{Counter, Counters};
 use crate::headers::RequestHeaders;
+use ot::{Ot, ot_member};
 
 /// Key of the accumulated cost in tracestate and baggage.
 pub const COST_KEY: &str = "cost_usd";
 /// Key of the data class in tracestate and baggage.
 pub const TAG_KEY: &str = "data_tag";
+/// Key of what is left of a trace's budget, in baggage.
+pub const BUDGET_KEY: &str = "cost_budget_usd";
 /// Key of the single member of the compact form: `c:<cost>;d:<tag>`.
 pub const COMPACT_KEY: &str = "tm";
 /// Field of the compact member, or its only one: the caller's proxy takes replies
@@ -77,6 +82,7 @@ pub struct Incoming<'a> {
 struct Found<'a> {
     cost: Option<&'a [u8]>,
     tag: Option<&'a [u8]>,
+    budget: Option<&'a [u8]>,
     /// Keys that rules ask for, with their values percent-decoded.
     named: Vec<(&'a [u8], Cow<'a, [u8]>)>,
 }
@@ -92,6 +98,8 @@ impl<'a> Found<'a> {
                 found.cost.get_or_insert(member.value);
             } else if member.key == TAG_KEY.as_bytes() {
                 found.tag.get_or_insert(member.value);
+            } else if member.key == BUDGET_KEY.as_bytes() {
+                found.budget.get_or_insert(member.value);
             }
             let asked = keys.iter().any(|key| key.as_bytes() == member.key);
             if asked && !found.named.iter().any(|(key, _)| *key == member.key) {
@@ -170,6 +178,7 @@ impl<'a> Incoming<'a> {
             || in_state(COMPACT_KEY)
             || self.found.cost.is_some()
             || self.found.tag.is_some()
+            || self.found.budget.is_some()
     }
 
     fn compact(&self, name: u8) -> Option<&'a [u8]> {
@@ -212,6 +221,15 @@ impl<'a> Incoming<'a> {
             })
         });
         tags.max()
+    }
+
+    /// What is left of the trace's budget; one that is not a plain decimal is counted and absent.
+    #[must_use]
+    pub fn budget(&self, counters: &mut Counters) -> Option<NanoUsd> {
+        let parsed = self.found.budget.map(NanoUsd::parse_decimal)?;
+        parsed
+            .inspect_err(|_| counters.bump(Counter::InvalidCost))
+            .ok()
     }
 
     /// Whether the caller's proxy said that it takes replies.
@@ -278,6 +296,8 @@ pub struct Outgoing {
     /// Whether the callee's proxy may answer with the internal return header: this proxy will take
     /// it away.
     pub takes_replies: bool,
+    /// What is left of the trace's budget.
+    pub budget_left: Option<NanoUsd>,
 }
 
 /// Room for the own part of tracestate: two members with keys, and the `ot` member. The buffer is
@@ -411,15 +431,31 @@ impl Writer {
         tag: &[u8],
         counters: &mut Counters,
     ) {
-        let both: [(&[u8], &[u8]); 2] = [(COST_KEY.as_bytes(), cost), (TAG_KEY.as_bytes(), tag)];
-        let own = match (self.settings.baggage_cost, self.settings.baggage_tag) {
-            _ if !out.with_own_members => &[][..],
-            (true, true) => &both[..],
-            (true, false) => &both[..1],
-            (false, true) => &both[1..],
-            (false, false) => &[][..],
-        };
-        let remove = [COST_KEY.as_bytes(), TAG_KEY.as_bytes()];
+        let mut digits = [0; 24];
+        let left = out.budget_left.map(|left| left.write_decimal(&mut digits));
+        let candidates: [(bool, &[u8], &[u8]); 3] = [
+            (self.settings.baggage_cost, COST_KEY.as_bytes(), cost),
+            (self.settings.baggage_tag, TAG_KEY.as_bytes(), tag),
+            (
+                left.is_some(),
+                BUDGET_KEY.as_bytes(),
+                left.unwrap_or_default(),
+            ),
+        ];
+        let mut own: [(&[u8], &[u8]); 3] = [(b"", b""); 3];
+        let mut count = 0;
+        for (written, key, value) in candidates {
+            if let (true, true, Some(slot)) = (written, out.with_own_members, own.get_mut(count)) {
+                *slot = (key, value);
+                count += 1;
+            }
+        }
+        let own = own.get(..count).unwrap_or_default();
+        let remove = [
+            COST_KEY.as_bytes(),
+            TAG_KEY.as_bytes(),
+            BUDGET_KEY.as_bytes(),
+        ];
         let (members, bytes) = (baggage::MAX_MEMBERS, self.settings.baggage_limit_bytes);
         let written = incoming
             .baggage
@@ -432,46 +468,6 @@ impl Writer {
             Err(_) => 0,
         };
     }
-}
-
-/// What becomes of the `ot` member.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ot<'b> {
-    /// It stays where it is, byte for byte.
-    Unchanged,
-    /// It is written anew, or removed when empty.
-    Changed(&'b [u8]),
-}
-
-fn ot_member<'b>(
-    incoming: &Incoming<'_>,
-    threshold: Option<Threshold>,
-    out: &'b mut [u8; 256],
-    counters: &mut Counters,
-) -> Ot<'b> {
-    let state = OtState::parse(incoming.ot);
-    if is_malformed(incoming.ot, &state) {
-        counters.bump(Counter::InvalidOtState);
-    } else if state.threshold() == threshold {
-        return Ot::Unchanged;
-    }
-    match state.write(threshold, state.randomness(), out) {
-        Ok(length) => Ot::Changed(out.get(..length).unwrap_or_default()),
-        // Too long with the threshold: the rules say to leave the member unchanged, but a stale
-        // threshold would be wrong, so without one it is written again.
-        Err(_) => match state.write(None, state.randomness(), out) {
-            Ok(length) => Ot::Changed(out.get(..length).unwrap_or_default()),
-            Err(_) => Ot::Changed(b""),
-        },
-    }
-}
-
-/// Whether a `th` or `rv` is there that could not be read.
-fn is_malformed(value: &[u8], state: &OtState<'_>) -> bool {
-    value.split(|byte| *byte == b';').any(|part| {
-        (part.starts_with(b"th:") && state.threshold().is_none())
-            || (part.starts_with(b"rv:") && state.randomness().is_none())
-    })
 }
 
 fn compact_value<'b>(

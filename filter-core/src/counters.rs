@@ -96,6 +96,10 @@ counters! {
     EdgeTraces = "edge_traces_total",
     /// Cost of those traces, in nano-USD.
     EdgeTraceCost = "edge_trace_cost_nanousd_total",
+    /// Requests for which too little was left of their trace's budget.
+    BudgetExceeded = "budget_exceeded_total",
+    /// Those of them that were answered with 429 or RESOURCE_EXHAUSTED.
+    BudgetDenied = "budget_denied_total",
     /// Calls to language models whose tokens were read and priced.
     LlmMetered = "llm_metered_total",
     /// Calls to language models whose tokens were read, but whose model has no price.

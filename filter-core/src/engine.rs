@@ -4,6 +4,7 @@
 
 mod accept;
 mod begin;
+pub(crate) mod budget;
 pub mod companion;
 mod finish;
 pub(crate) mod llm;
@@ -23,6 +24,7 @@ use crate::identity::{Identity, Node};
 use crate::per_minute::PerMinute;
 use crate::rates::Rates;
 use crate::redact::Tenants;
+use crate::reply::in_flight::InFlight;
 use crate::route::Routes;
 use crate::settings::Settings;
 use crate::state::RequestState;
@@ -42,6 +44,8 @@ pub struct RequestInput<'a> {
     pub direction: Direction,
     /// HTTP version, where [`Engine::needs_protocol`] asks for it.
     pub protocol: Option<Protocol>,
+    /// Requests in flight on this worker, for what their calls have cost so far.
+    pub in_flight: Option<&'a InFlight>,
 }
 
 /// What happens to one header.

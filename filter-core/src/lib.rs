@@ -45,6 +45,7 @@ mod state;
 pub mod usage;
 mod view;
 
+pub use engine::budget::Denial;
 pub use engine::companion::{self, Progress};
 pub use engine::reply::{Letter, ResponseEffects, ResponseInput, ResponseNeeds, TRACE_COST_STATE};
 pub use engine::{Edit, Engine, HeaderEdits, RequestInput};

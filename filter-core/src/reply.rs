@@ -77,7 +77,7 @@ impl Mark {
     pub const fn of(reason: Reason) -> Option<Self> {
         match reason {
             Reason::Error => Some(Self::Error),
-            Reason::Expensive => Some(Self::Expensive),
+            Reason::Expensive | Reason::OverBudget => Some(Self::Expensive),
             Reason::Slow => Some(Self::Slow),
             Reason::DataClass => Some(Self::DataClass),
             Reason::HumanReview => Some(Self::HumanReview),

@@ -267,7 +267,8 @@ fn asked_attributes<'p>(policy: &'p Policy, sampler: &'p Sampler) -> Vec<&'p Att
     .chain([
         &policy.debug.explain_when,
         &policy.propagation.return_channel.client_header_when,
-    ]);
+    ])
+    .chain(policy.cost.budget.grants.iter().map(|grant| &grant.when));
     let mut asked: Vec<&Attribute> = conditions.flat_map(Condition::attributes).collect();
     asked.extend(sampler.head_attributes());
     asked.extend(sampler.end_attributes());

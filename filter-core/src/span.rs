@@ -295,6 +295,10 @@ fn metering_attributes(span: &mut SpanWriter<'_>, state: &RequestState, finished
         .text("data_tag", state.labels.tag.as_str().as_bytes())
         .int("retention_days", i64::from(finished.retention_days))
         .text("sampling.reason", finished.reason.as_str().as_bytes());
+    if let Some(left) = state.budget.left {
+        span.double("cost_budget_usd", left.to_f64())
+            .bool("cost_budget.exceeded", state.budget.exceeded);
+    }
     if let Some(used) = &finished.llm {
         llm_attributes(span, used, finished.end);
     }

@@ -7,6 +7,7 @@ use mesh_config::{DataTag, policy::Direction};
 use w3c_traceparent_parser::otel::{Randomness, Threshold};
 use w3c_traceparent_parser::{SpanId, TraceFlags, TraceId, TraceParent};
 
+use crate::engine::budget::BudgetState;
 use crate::engine::llm::LlmCall;
 use crate::engine::reply::Side;
 use crate::facts::{Facts, Protocol};
@@ -69,6 +70,8 @@ pub struct RequestState {
     pub(crate) explanation: Option<(String, String)>,
     /// What the return channel holds.
     pub(crate) side: Side,
+    /// What is left of the trace's budget.
+    pub(crate) budget: BudgetState,
     /// A call to a language model.
     pub(crate) llm: Option<Box<LlmCall>>,
 }

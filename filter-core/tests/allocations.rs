@@ -75,6 +75,7 @@ fn allocations(json: &str, flags: &str) -> f64 {
             now_unix_nanos: 1_795_219_200_000_000_000,
             direction: Direction::Inbound,
             protocol: None,
+            in_flight: None,
         };
         let state = engine.request(&input, &mut entropy).unwrap();
         let _ = engine.edits(&state);

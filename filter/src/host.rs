@@ -6,7 +6,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use proxy_wasm::hostcalls;
-use proxy_wasm::types::{BufferType, LogLevel, MapType, Status};
+use proxy_wasm::types::{BufferType, GrpcStatusCode, LogLevel, MapType, Status};
 
 use crate::raw;
 
@@ -55,6 +55,17 @@ pub(crate) fn response_value(map: MapType, name: &str) -> Option<Vec<u8>> {
 /// Sets or removes a header or trailer of the response, in the phase of that map.
 pub(crate) fn change_response(map: MapType, name: &str, value: Option<&[u8]>) {
     let _ = hostcalls::set_map_value_bytes(map, name, value);
+}
+
+/// Answers a request instead of passing it on: HTTP 429, or RESOURCE_EXHAUSTED; only in the request
+/// header phase, which then has to stop.
+pub(crate) fn answer_over_budget(grpc: bool, message: &str) {
+    let _ = if grpc {
+        hostcalls::send_grpc_response(GrpcStatusCode::ResourceExhausted, Some(message), vec![])
+    } else {
+        let headers = vec![("content-type", "text/plain")];
+        hostcalls::send_http_response(429, headers, Some(message.as_bytes()))
+    };
 }
 
 /// A part of the response's body; only in its phase, at most `size` bytes.

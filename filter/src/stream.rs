@@ -7,8 +7,8 @@ use filter_core::counters::Counter;
 use filter_core::headers::HeaderBlock;
 use filter_core::reply::{HEADER, News};
 use filter_core::{
-    Details, Direction, Edit, Peer, Progress, Protocol, RequestInput, RequestState, ResponseInput,
-    StreamEnd, TRACE_COST_STATE, Wanted,
+    Denial, Details, Direction, Edit, Peer, Progress, Protocol, RequestInput, RequestState,
+    ResponseInput, StreamEnd, TRACE_COST_STATE, Wanted,
 };
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, LogLevel, MapType};
@@ -57,6 +57,8 @@ pub(crate) struct Stream {
     complete: bool,
     /// Status of the response headers; read only in the upstream chain.
     response_status: Option<u16>,
+    /// The answer to a request that is over budget, until it is sent.
+    denial: Option<Denial>,
 }
 
 impl Stream {
@@ -68,6 +70,7 @@ impl Stream {
             response_bytes: 0,
             complete: false,
             response_status: None,
+            denial: None,
         }
     }
 }
@@ -203,8 +206,13 @@ impl Stream {
             } else {
                 None
             },
+            in_flight: None,
         };
-        let Some(mut state) = engine.request(&input, entropy) else {
+        let state = returns::with(|in_flight| {
+            let in_flight = Some(&*in_flight);
+            engine.request(&RequestInput { in_flight, ..input }, entropy)
+        });
+        let Some(mut state) = state.flatten() else {
             self.phase = Phase::Excluded;
             return;
         };
@@ -224,6 +232,7 @@ impl Stream {
         }
         returns::serve();
         let _ = returns::with(|in_flight| engine.track(&mut state, in_flight));
+        self.denial = engine.denial(&state);
         self.phase = Phase::Metered(state);
     }
 
@@ -407,7 +416,13 @@ impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
         self.without_body = end_of_stream;
         self.with_shared(|stream, shared| timed(shared, |shared| stream.begin(shared)));
-        Action::Continue
+        match self.denial.take() {
+            Some(denial) => {
+                host::answer_over_budget(denial.grpc, &denial.message);
+                Action::Pause
+            }
+            None => Action::Continue,
+        }
     }
 
     fn on_http_response_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {

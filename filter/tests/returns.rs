@@ -200,3 +200,29 @@ fn switched_off_it_makes_no_host_call() {
     assert_eq!(calls(), [""; 0]);
     ends(serving, 500);
 }
+
+#[test]
+fn a_request_over_budget_is_answered_by_the_proxy() {
+    for (content_type, wanted) in [("text/plain", (429, -1)), ("application/grpc", (200, 8))] {
+        std::thread::spawn(move || {
+            let root = start(
+                r#"{"service":{"direction":"inbound"},"cost":{"budget":{"over_budget":"deny"}}}"#,
+            );
+            let mut lines = request("00f067aa0ba902b7", "a=1");
+            lines.push(("content-type", content_type.to_owned()));
+            lines.push(("baggage", "cost_budget_usd=0".to_owned()));
+            let stream = root.stream(10);
+            stream.request(&lines);
+            let replies = host(|host| host.local_replies.clone());
+            let (status, grpc, message) = &replies[0];
+            assert_eq!((*status, *grpc), wanted);
+            assert!(message.contains("used up"), "{message}");
+            stream.response(&[(":status", "429")], true);
+            ends(stream, 429);
+            root.tick(1);
+            assert_eq!(host(|host| host.metric("budget_denied_total")), 1);
+        })
+        .join()
+        .unwrap();
+    }
+}

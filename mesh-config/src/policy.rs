@@ -5,6 +5,7 @@
 
 mod alerts;
 mod attributes;
+mod budget;
 mod classification;
 mod control;
 mod cost;
@@ -23,6 +24,7 @@ mod trust;
 pub use crate::decode::Table;
 pub use alerts::{Aggregate, Alert, AlertQuery, AlertSeverity, Comparison};
 pub use attributes::{Attributes, Mapping, TagMapping, Tenant};
+pub use budget::{Budget, BudgetGrant, OverBudget};
 pub use classification::{Classification, Detectors, Redaction, RedactionMode, RetentionDays};
 pub use control::Control;
 pub use cost::{ChargeSide, Cost, PriceVersion, Settle, TokenPrice};

@@ -176,6 +176,12 @@ impl<'a> Attributes<'a> {
         row.cost_path_nanos = lifted.cost_path;
         row.price_version = text.push(lifted.price_version);
         (row.cost_nanos, row.cost_source) = match lifted.cost_usd {
+            // The filter has read the tokens of a language model from its response.
+            Some(nanos)
+                if scope.is_filter && lifted.cost_source == CostSource::TokenPrice.as_str() =>
+            {
+                (Some(nanos), CostSource::TokenPrice)
+            }
             Some(nanos)
                 if lifted.cost_source == CostSource::MeshEstimate.as_str() || scope.is_filter =>
             {

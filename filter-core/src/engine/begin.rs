@@ -78,20 +78,21 @@ impl Engine {
             facts: &facts,
         };
         let labels = self.labels(&request);
-        let (head, local) = self.decide(&request, &labels);
+        let (mut head, local) = self.decide(&request, &labels);
         let llm = self.llm_call(direction, headers.authority);
         let charged = llm.is_some() || self.settings.charges(direction, headers.host());
         let known_cost = self.known_cost(&request, &labels, charged);
+        let granted = |engine: &Self| engine.granted(&request.view(engine, &labels));
+        let left = self.budget_left(direction, &incoming, granted, input.in_flight);
+        let budget = self.judge_budget(left, known_cost, &mut head);
+        // A denied request does no work.
+        let charged = charged && !budget.denied;
         let path_cost_out = accepted.path_cost.saturating_add(known_cost);
-        self.write(&request, &labels, &head, path_cost_out);
+        let left = left.map(|left| left.saturating_sub(known_cost));
+        self.write(&request, &labels, &head, path_cost_out, left);
         let explanation = self.explanation(&request, &labels);
-        let side = self.side(
-            direction,
-            &headers,
-            &incoming,
-            self.tells(&request, &labels),
-        );
-
+        let tells_client = self.tells(&request, &labels);
+        let side = self.side(direction, &headers, &incoming, tells_client);
         let mut state = RequestState {
             trace_id: accepted.trace_id,
             span_id: new_span_id(entropy),
@@ -114,6 +115,7 @@ impl Engine {
             had_baggage: headers.baggage_lines > 0,
             explanation: None,
             side,
+            budget,
             llm,
             facts,
         };
@@ -235,6 +237,7 @@ impl Engine {
         labels: &Labels,
         head: &HeadVerdict,
         path_cost: NanoUsd,
+        budget_left: Option<NanoUsd>,
     ) {
         let with_own_members = !self
             .settings
@@ -248,6 +251,7 @@ impl Engine {
             threshold: head.threshold,
             with_own_members,
             takes_replies: self.takes_replies(request.direction, with_own_members),
+            budget_left,
         };
         self.writer
             .write(request.incoming, &outgoing, &mut self.counters);

@@ -128,6 +128,15 @@ impl InFlight {
             .map_or(News::default(), |entry| entry.news)
     }
 
+    /// What was delivered to the request with this span id.
+    #[must_use]
+    pub fn of(&self, trace_id: TraceId, span_id: SpanId) -> Option<News> {
+        let span = span_id.to_u64();
+        let index = self.spans.iter().position(|known| *known == span)?;
+        let entry = self.entries.get(index)?;
+        (entry.trace_id == trace_id.to_u128()).then_some(entry.news)
+    }
+
     /// Takes a request out, with all that was delivered to it.
     #[must_use]
     pub fn close(&mut self, ticket: Ticket) -> News {

@@ -166,6 +166,7 @@ impl Bench {
             now_unix_nanos: self.now,
             direction: self.direction,
             protocol: self.protocol,
+            in_flight: None,
         };
         let state = self.engine.request(&input, &mut self.entropy)?;
         let edits = self.engine.edits(&state);

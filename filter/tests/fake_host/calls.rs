@@ -327,6 +327,25 @@ unsafe extern "C" fn proxy_increment_metric(id: u32, offset: i64) -> u32 {
 }
 
 #[unsafe(no_mangle)]
+unsafe extern "C" fn proxy_send_local_response(
+    status: u32,
+    _details: *const u8,
+    _details_size: usize,
+    body: *const u8,
+    body_size: usize,
+    _headers: *const u8,
+    _headers_size: usize,
+    grpc_status: i32,
+) -> u32 {
+    // SAFETY: the module passes slices.
+    let body = unsafe { text(body, body_size) };
+    call("send_local_response", |host| {
+        host.local_replies.push((status, grpc_status, body));
+        OK
+    })
+}
+
+#[unsafe(no_mangle)]
 unsafe extern "C" fn proxy_get_metric(id: u32, value: *mut u64) -> u32 {
     call("get_metric", |host| {
         match host.metric_values.get(id as usize) {
@@ -402,5 +421,5 @@ unused! {
     proxy_continue_stream proxy_dequeue_shared_queue proxy_done proxy_enqueue_shared_queue
     proxy_get_status proxy_grpc_call proxy_grpc_cancel proxy_grpc_close proxy_grpc_send
     proxy_grpc_stream proxy_register_shared_queue proxy_resolve_shared_queue
-    proxy_send_local_response proxy_set_buffer_bytes proxy_set_header_map_pairs
+    proxy_set_buffer_bytes proxy_set_header_map_pairs
 }

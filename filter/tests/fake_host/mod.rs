@@ -60,6 +60,8 @@ pub(crate) struct Host {
     pub(crate) versions: BTreeMap<String, u32>,
     pub(crate) metric_names: Vec<String>,
     pub(crate) metric_values: Vec<i64>,
+    /// Answers of the module itself: HTTP status, gRPC status (-1 for none), body.
+    pub(crate) local_replies: Vec<(u32, i32, String)>,
     pub(crate) logs: Vec<(u32, String)>,
     pub(crate) http_calls: Vec<HttpCall>,
     pub(crate) done: usize,
@@ -240,7 +242,9 @@ impl Stream {
         host(|host| host.request_headers = Some(lines.collect()));
         let count = host(|host| host.request_headers.as_ref().unwrap().len());
         // SAFETY: a callback of the module.
-        assert_eq!(unsafe { proxy_on_request_headers(self.0, count, end) }, 0);
+        let action = unsafe { proxy_on_request_headers(self.0, count, end) };
+        let replied = host(|host| !host.local_replies.is_empty());
+        assert_eq!(action, u32::from(replied), "a request never waits");
         host(|host| host.request_headers.clone().unwrap())
     }
 

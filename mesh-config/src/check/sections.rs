@@ -24,6 +24,7 @@ pub(super) fn check(policy: &Policy, checker: &mut Checker<'_>) {
     export(policy, checker);
     debug(policy, checker);
     return_channel(policy, checker);
+    budget(policy, checker);
     storage(policy, checker);
     collector_urls(policy, checker);
     alerts(policy, checker);
@@ -214,6 +215,17 @@ fn debug(policy: &Policy, checker: &mut Checker<'_>) {
         checker.error("debug.explain_header", message, "");
     }
     checker.only_at_request("debug.explain_when", &policy.debug.explain_when, &[]);
+}
+
+fn budget(policy: &Policy, checker: &mut Checker<'_>) {
+    for (index, grant) in policy.cost.budget.grants.iter().enumerate() {
+        let path = format!("cost.budget.grants[{index}]");
+        if grant.usd.is_zero() {
+            let message = "a budget of `0` leaves nothing for any request".to_owned();
+            checker.error(&format!("{path}.usd"), message, "");
+        }
+        checker.only_at_request(&format!("{path}.when"), &grant.when, &[]);
+    }
 }
 
 fn return_channel(policy: &Policy, checker: &mut Checker<'_>) {

@@ -1,5 +1,6 @@
 //! Section `cost`: what a request costs.
 
+use super::Budget;
 use crate::choice::choice;
 use crate::decode::Table;
 use crate::money::NanoUsd;
@@ -68,6 +69,8 @@ section! {
         unmetered_destinations: Vec<String> = Vec::new();
         /// Token prices of language models.
         llm: Vec<TokenPrice> = Vec::new();
+        /// What a trace may cost.
+        budget: Budget = Budget::default();
     }
 }
 

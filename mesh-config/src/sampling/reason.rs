@@ -68,6 +68,8 @@ reasons! {
     /// A call further down was kept for one of the five reasons above, and its response said so;
     /// see `propagation.return_channel`.
     Descendant = "descendant", true;
+    /// Nothing was left of the trace's budget, see `cost.budget`.
+    OverBudget = "over_budget", true;
     /// Its randomness is below the threshold of every rate that holds.
     NotSampled = "not_sampled", false;
     /// The rate that holds is 0.
