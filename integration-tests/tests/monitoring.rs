@@ -175,11 +175,8 @@ fn rules() -> Vec<String> {
     let after = text.split("    expr: ").skip(1);
     after
         .map(|rest| {
-            let end = rest
-                .find("\n    for:")
-                .into_iter()
-                .chain(rest.find("\n    labels:"))
-                .min();
+            let next = ["\n    for:", "\n    labels:", "\n    annotations:"];
+            let end = next.iter().filter_map(|key| rest.find(key)).min();
             rest[..end.unwrap()].replace('\n', " ")
         })
         .collect()
