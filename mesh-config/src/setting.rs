@@ -57,6 +57,14 @@ impl Context {
     /// Runs `read` with the path extended by a key.
     pub(crate) fn at_key(&mut self, key: &str, read: impl FnOnce(&mut Self)) {
         let length = self.path.len();
+        self.push_key(key);
+        read(self);
+        self.path.truncate(length);
+    }
+
+    /// Apart from [`Context::at_key`], of which there is one per option.
+    #[inline(never)]
+    fn push_key(&mut self, key: &str) {
         if !self.path.is_empty() {
             self.path.push('.');
         }
@@ -65,16 +73,19 @@ impl Context {
         } else {
             self.path.push_str(key);
         }
-        read(self);
-        self.path.truncate(length);
     }
 
     /// Runs `read` with the path extended by a list index.
     pub(crate) fn at_index(&mut self, index: usize, read: impl FnOnce(&mut Self)) {
         let length = self.path.len();
-        self.path.push_str(&format!("[{index}]"));
+        self.push_index(index);
         read(self);
         self.path.truncate(length);
+    }
+
+    #[inline(never)]
+    fn push_index(&mut self, index: usize) {
+        self.path.push_str(&format!("[{index}]"));
     }
 
     /// Runs `read` with `path` as the path.
