@@ -11,7 +11,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use mesh_config::classify::{Classifier, ClassifierInputs, Redacted, RedactionMode};
+use mesh_config::classify::{Classifier, ClassifierInputs, Named, Redacted, RedactionMode};
 use mesh_config::{DataTag, Policy};
 
 use crate::route::OTHER;
@@ -21,7 +21,18 @@ use crate::route::OTHER;
 pub struct Redactor {
     /// Absent where the policy has it all leave as it is.
     classifier: Option<Classifier>,
+    /// What is known of [`NAMES`] by their names alone.
+    named: [Option<Named>; NAMES.len()],
 }
+
+/// Attributes of every span whose values are treated.
+const NAMES: [&str; 5] = [
+    "url.path",
+    "tracestate",
+    "server.address",
+    "user_agent.original",
+    "network.peer.address",
+];
 
 impl Redactor {
     /// The policy's.
@@ -29,9 +40,19 @@ impl Redactor {
     pub fn new(policy: &Policy) -> Self {
         let inputs = ClassifierInputs::from(&policy.classification);
         let off = inputs.mode == RedactionMode::Off;
+        // A loaded policy was checked; a hand-made one that is wrong falls back to masking.
+        Self::with((!off).then(|| Classifier::new(&inputs).unwrap_or_default()))
+    }
+
+    fn with(classifier: Option<Classifier>) -> Self {
+        let named = |name: &str| {
+            classifier
+                .as_ref()
+                .map(|known| known.named(name.as_bytes()))
+        };
         Self {
-            // A loaded policy was checked; a hand-made one that is wrong falls back to masking.
-            classifier: (!off).then(|| Classifier::new(&inputs).unwrap_or_default()),
+            named: NAMES.map(named),
+            classifier,
         }
     }
 
@@ -42,7 +63,11 @@ impl Redactor {
             return Some(Cow::Borrowed(value));
         };
         let mut out = Vec::new();
-        match classifier.redact(name.as_bytes(), value, &mut out).1 {
+        let known = NAMES.iter().zip(self.named);
+        let known = known.filter(|(known, _)| **known == name);
+        let named = known.filter_map(|(_, named)| named).next();
+        let named = named.unwrap_or_else(|| classifier.named(name.as_bytes()));
+        match classifier.redact_named(named, value, &mut out).1 {
             Redacted::Unchanged => Some(Cow::Borrowed(value)),
             Redacted::Replaced => Some(Cow::Owned(out)),
             Redacted::Dropped => None,
@@ -66,9 +91,7 @@ impl Tenants {
     pub(crate) fn new(policy: &Policy) -> Self {
         let tenant = &policy.attributes.tenant;
         let redactor = if tenant.hash {
-            Redactor {
-                classifier: Some(hashing(policy)),
-            }
+            Redactor::with(Some(hashing(policy)))
         } else {
             Redactor::new(policy)
         };

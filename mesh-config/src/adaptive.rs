@@ -44,7 +44,7 @@
 mod answer;
 mod estimate;
 mod fill;
-mod order;
+pub(crate) mod order;
 mod policy;
 mod settings;
 mod snapshot;

@@ -124,6 +124,15 @@ pub struct Classifier {
     redaction: Redaction,
 }
 
+/// What the name of an attribute or header says of its values: see [`Classifier::named`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Named {
+    /// They are not looked at.
+    Ignored,
+    /// They have at least this class, if any.
+    Class(Option<DataTag>),
+}
+
 impl Classifier {
     /// Checks and compiles.
     ///
@@ -169,10 +178,23 @@ impl Classifier {
     /// `None` is no class, which a strict policy may treat as more than [`DataTag::ExportOk`].
     #[must_use]
     pub fn classify(&self, name: &[u8], value: &[u8]) -> Option<(DataTag, Kind)> {
+        self.classify_named(self.named(name), value)
+    }
+
+    /// What a name says of every value, worked out once for names that come again and again.
+    #[must_use]
+    pub fn named(&self, name: &[u8]) -> Named {
         if self.ignores(name.get(..names::MAX_NAME_BYTES).unwrap_or(name)) {
-            return None;
+            return Named::Ignored;
         }
-        let mut strictest = self.name(name).map(|tag| (tag, Kind::Name));
+        Named::Class(self.name(name))
+    }
+
+    fn classify_named(&self, named: Named, value: &[u8]) -> Option<(DataTag, Kind)> {
+        let Named::Class(by_name) = named else {
+            return None;
+        };
+        let mut strictest = by_name.map(|tag| (tag, Kind::Name));
         if strictest.is_some_and(|(tag, _)| tag == DataTag::Pii) {
             return strictest;
         }

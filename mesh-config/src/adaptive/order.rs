@@ -3,7 +3,7 @@
 
 /// Sorts by a total order (heap sort: no allocation, n log n). Elements that are equal may change
 /// places.
-pub(super) fn sort<T>(items: &mut [T], before: impl Fn(&T, &T) -> bool) {
+pub(crate) fn sort<T>(items: &mut [T], before: impl Fn(&T, &T) -> bool) {
     let length = items.len();
     for root in (0..length / 2).rev() {
         sift(items, root, length, &before);

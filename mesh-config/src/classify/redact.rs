@@ -1,7 +1,7 @@
 //! What is done to classified values before they leave.
 
 use super::hmac::Hmac;
-use super::{Classifier, Kind};
+use super::{Classifier, Kind, Named};
 use crate::DataTag;
 use core::ops::ControlFlow;
 
@@ -60,15 +60,24 @@ impl Classifier {
         value: &[u8],
         out: &mut Vec<u8>,
     ) -> (Option<(DataTag, Kind)>, Redacted) {
+        self.redact_named(self.named(name), value, out)
+    }
+
+    /// The same for a name that was looked at before.
+    #[must_use = "the value may only leave as the result says"]
+    pub fn redact_named(
+        &self,
+        named: Named,
+        value: &[u8],
+        out: &mut Vec<u8>,
+    ) -> (Option<(DataTag, Kind)>, Redacted) {
         out.clear();
-        let found = self.classify(name, value);
+        let found = self.classify_named(named, value);
         let treated = found.is_some_and(|(tag, _)| tag >= self.redaction.from);
         if !treated {
             return (found, Redacted::Unchanged);
         }
-        let by_name = self
-            .name(name)
-            .is_some_and(|tag| tag >= self.redaction.from);
+        let by_name = matches!(named, Named::Class(Some(tag)) if tag >= self.redaction.from);
         let redacted = match (self.redaction.mode, &self.redaction.hmac) {
             (RedactionMode::Off, _) => Redacted::Unchanged,
             (RedactionMode::Drop, _) => Redacted::Dropped,

@@ -2,6 +2,7 @@
 
 use super::inputs::{limits, names_of};
 use super::{PriceError, PriceInputs, PriceTable};
+use crate::adaptive::order::sort;
 use std::sync::Arc;
 
 /// Several price tables, at most one in force at any instant.
@@ -77,7 +78,10 @@ impl PriceBook {
         names: &Arc<[Box<str>]>,
     ) -> Result<Self, PriceError> {
         let mut ordered: Vec<&PriceInputs> = tables.iter().collect();
-        ordered.sort_by_key(|table| table.valid_from_unix_ns);
+        // Two that begin together overlap, whatever their order.
+        sort(&mut ordered, |left, right| {
+            left.valid_from_unix_ns < right.valid_from_unix_ns
+        });
         for (first, second) in ordered.iter().zip(ordered.iter().skip(1)) {
             if first
                 .valid_until_unix_ns

@@ -1,6 +1,7 @@
 //! The plain description of a price table, its defaults and its limits.
 
 use super::TokenPrice;
+use crate::adaptive::order::sort;
 use crate::money::NanoUsd;
 use core::fmt;
 use std::collections::BTreeSet;
@@ -126,7 +127,9 @@ fn check_name(name: &str) -> Result<(), PriceError> {
 /// All operation names of some tables, sorted, each once.
 pub(super) fn names_of<'a>(tables: impl IntoIterator<Item = &'a PriceInputs>) -> Arc<[Box<str>]> {
     let names = tables.into_iter().flat_map(|table| &table.operations);
-    let sorted: BTreeSet<&str> = names.map(|(name, _)| name.as_str()).collect();
+    let mut sorted: Vec<&str> = names.map(|(name, _)| name.as_str()).collect();
+    sort(&mut sorted, |left, right| left < right);
+    sorted.dedup();
     sorted.into_iter().map(Box::from).collect()
 }
 

@@ -1,6 +1,7 @@
 //! Prices of language model tokens by provider and model.
 
 use super::limits;
+use crate::adaptive::order::sort;
 use crate::money::NanoUsd;
 use crate::price::pattern::matches_pattern;
 use core::cmp::Reverse;
@@ -61,9 +62,18 @@ impl TokenPrices {
     /// before one with, more literal bytes before fewer, then the same for the provider, then the
     /// order given.
     pub(super) fn compile(prices: &[TokenPrice]) -> Self {
-        let mut ordered = prices.to_vec();
-        ordered.sort_by_key(|price| (specificity(&price.model), specificity(&price.provider)));
-        Self(ordered.into())
+        let mut ordered: Vec<(usize, &TokenPrice)> = prices.iter().enumerate().collect();
+        let key = |(given, price): &(usize, &TokenPrice)| {
+            let model = specificity(&price.model);
+            (model, specificity(&price.provider), *given)
+        };
+        sort(&mut ordered, |left, right| key(left) < key(right));
+        Self(
+            ordered
+                .into_iter()
+                .map(|(_, price)| price.clone())
+                .collect(),
+        )
     }
 
     /// The most specific price for a provider and a model.
