@@ -114,7 +114,7 @@ pub(crate) struct SqlArgs {
     #[arg(long, value_name = "FILE", requires = "data")]
     pub(crate) policy: Option<PathBuf>,
     /// How the answer looks.
-    #[arg(long, value_parser = ["table", "json", "csv"], default_value = "table")]
+    #[arg(long, value_parser = ["table", "json", "csv", "arrow"], default_value = "table")]
     pub(crate) format: String,
 }
 

@@ -1,6 +1,7 @@
 //! SQL over a snapshot of the store.
 //!
-//! Tables: `spans` and `trace_metadata`, each the union of rows in memory and partitions.
+//! Tables: `spans` and `trace_metadata`, each the union of rows in memory and partitions, and the
+//! views over the ledger (see `views.rs`).
 //! Only queries are accepted (SELECT, WITH, VALUES, EXPLAIN, SHOW); there is no statement that
 //! writes, reads other files or changes settings.
 //!
@@ -11,12 +12,17 @@
 //! a time ([`Limits::concurrent`]) and length of the text ([`Limits::text`]). Beyond them a query
 //! fails with an error that names the limit.
 
+mod histogram;
 mod output;
 mod session;
 mod stored;
 mod tables;
 mod views;
 
+#[cfg(test)]
+mod counts_tests;
+#[cfg(test)]
+mod slt;
 #[cfg(test)]
 mod tests;
 

@@ -54,11 +54,11 @@ pub(crate) async fn run(args: SqlArgs) -> Result<(), SqlError> {
         Some(dir) => from_folder(dir, &args).await?,
         None => from_server(&args).await?,
     };
-    std::io::stdout().write_all(answer.as_bytes())?;
+    std::io::stdout().write_all(&answer)?;
     Ok(())
 }
 
-async fn from_folder(dir: &Path, args: &SqlArgs) -> Result<String, SqlError> {
+async fn from_folder(dir: &Path, args: &SqlArgs) -> Result<Vec<u8>, SqlError> {
     let rules = std::sync::Arc::new(Rules::load(args.policy.as_deref())?);
     let limits = Limits {
         rows: usize::MAX,
@@ -84,7 +84,7 @@ async fn from_folder(dir: &Path, args: &SqlArgs) -> Result<String, SqlError> {
     render(&answer, format).map_err(|error| QueryError::Failed(error.to_string()).into())
 }
 
-async fn from_server(args: &SqlArgs) -> Result<String, SqlError> {
+async fn from_server(args: &SqlArgs) -> Result<Vec<u8>, SqlError> {
     let authority = args
         .url
         .strip_prefix("http://")
@@ -123,10 +123,10 @@ async fn from_server(args: &SqlArgs) -> Result<String, SqlError> {
         .await
         .map_err(|error| failed(error.to_string()))?
         .to_bytes();
-    let text = String::from_utf8_lossy(&body).into_owned();
     if status.is_success() {
-        return Ok(text);
+        return Ok(body.to_vec());
     }
+    let text = String::from_utf8_lossy(&body).into_owned();
     let message = serde_json::from_str::<serde_json::Value>(&text)
         .ok()
         .and_then(|value| value.get("message")?.as_str().map(str::to_owned));

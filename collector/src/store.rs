@@ -28,6 +28,7 @@ pub(crate) mod catalog;
 pub(crate) mod columns;
 pub(crate) mod compact;
 pub(crate) mod dedup;
+pub(crate) mod estimates;
 pub(crate) mod generation;
 pub(crate) mod hot;
 pub(crate) mod instances;

@@ -332,7 +332,7 @@ fn what_has_run_out_leaves_and_errors_stay_longer() {
         .output()
         .unwrap();
     assert!(
-        String::from_utf8_lossy(&plan.stdout).contains("due now"),
+        String::from_utf8_lossy(&plan.stdout).contains(" leave"),
         "{plan:?}"
     );
     // A restart sweeps at once.

@@ -360,6 +360,8 @@ fn instances(partition: &Partition, store: &Store) -> Result<(), Box<dyn std::er
             return Err("unexpected column type".into());
         };
         for (instance, sequence) in instances.iter().zip(sequences.iter()) {
+            // Estimates have no instance.
+            let instance = instance.filter(|instance| !instance.is_empty());
             if let (Some(instance), Some(sequence)) = (instance, sequence) {
                 store.remember_instance(instance, sequence.unsigned_abs());
             }

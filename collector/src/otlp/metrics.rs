@@ -28,6 +28,10 @@ const MAX_ROWS: usize = 20_000;
 const MAX_TEXT: usize = 512;
 /// The sum of decided traces by route, for adaptive rates.
 const DECIDED: &str = "tracemeter.traces.decided";
+/// Scales of the data model, and offsets far beyond those of any duration; a histogram with
+/// others counts without its buckets, since adding up must not overflow.
+const SCALES: std::ops::RangeInclusive<i32> = -10..=20;
+const OFFSETS: std::ops::RangeInclusive<i32> = -1_000_000..=1_000_000;
 /// Buckets of one histogram; the filter has at most 160.
 const MAX_BUCKETS: usize = 1_024;
 
@@ -185,7 +189,12 @@ fn add(delta: &mut Delta, metric: &Metric) {
                 let sums = delta.rows.entry(key(&point.attributes)).or_default();
                 sums.requests = sums.requests.saturating_add(point.count);
                 sums.duration_ns += point.sum.filter(|sum| sum.is_finite()).unwrap_or(0.0);
-                if let Some(buckets) = &point.positive {
+                let makes_sense = SCALES.contains(&point.scale);
+                if let Some(buckets) = point
+                    .positive
+                    .as_ref()
+                    .filter(|buckets| makes_sense && OFFSETS.contains(&buckets.offset))
+                {
                     sums.scale = point.scale;
                     sums.bucket_offset = buckets.offset;
                     sums.buckets = buckets

@@ -1,8 +1,9 @@
-//! Answers as JSON, CSV or a text table.
+//! Answers as JSON, CSV, an Arrow stream or a text table.
 
 use datafusion::arrow::array::{Array, RecordBatch};
 use datafusion::arrow::datatypes::DataType;
 use datafusion::arrow::error::ArrowError;
+use datafusion::arrow::ipc::writer::StreamWriter;
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::arrow::util::pretty::pretty_format_batches_with_schema;
 
@@ -17,6 +18,8 @@ pub(crate) enum Format {
     Json,
     /// RFC 4180 with a header line.
     Csv,
+    /// An Arrow IPC stream with all types.
+    Arrow,
     /// A table for people.
     Table,
 }
@@ -27,9 +30,32 @@ impl Format {
         match name {
             "json" => Some(Self::Json),
             "csv" => Some(Self::Csv),
+            "arrow" => Some(Self::Arrow),
             "table" => Some(Self::Table),
             _ => None,
         }
+    }
+
+    /// The format that an `Accept` header asks for: the first of the highest weight that is one of
+    /// ours; JSON for any. `None` when there is none.
+    pub(crate) fn accepted(header: &str) -> Option<Self> {
+        let mut best: Option<(f32, Self)> = None;
+        for range in header.split(',') {
+            let mut parts = range.split(';').map(str::trim);
+            let format = match parts.next().unwrap_or_default() {
+                "*/*" | "application/*" | "application/json" => Self::Json,
+                "text/csv" => Self::Csv,
+                "application/vnd.apache.arrow.stream" => Self::Arrow,
+                "text/plain" | "text/*" => Self::Table,
+                _ => continue,
+            };
+            let weight = parts.find_map(|part| part.strip_prefix("q=")?.parse().ok());
+            let weight: f32 = weight.unwrap_or(1.0);
+            if weight > 0.0 && best.is_none_or(|(highest, _)| weight > highest) {
+                best = Some((weight, format));
+            }
+        }
+        best.map(|(_, format)| format)
     }
 
     /// The media type.
@@ -37,6 +63,7 @@ impl Format {
         match self {
             Self::Json => "application/json",
             Self::Csv => "text/csv; charset=utf-8",
+            Self::Arrow => "application/vnd.apache.arrow.stream",
             Self::Table => "text/plain; charset=utf-8",
         }
     }
@@ -45,15 +72,24 @@ impl Format {
 /// Writes an answer. JSON is
 /// `{"columns":["a","b"],"rows":[{"a":1,"b":"x"}],"row_count":1,"truncated":false,"elapsed_ms":3}`;
 /// decimals are JSON numbers with all their digits.
-pub(crate) fn render(answer: &Answer, format: Format) -> Result<String, ArrowError> {
+pub(crate) fn render(answer: &Answer, format: Format) -> Result<Vec<u8>, ArrowError> {
     match format {
-        Format::Json => json(answer),
-        Format::Csv => csv(answer),
+        Format::Json => json(answer).map(String::into_bytes),
+        Format::Csv => csv(answer).map(String::into_bytes),
+        Format::Arrow => arrow(answer),
         Format::Table => {
             let table = pretty_format_batches_with_schema(answer.schema.clone(), &answer.batches)?;
-            Ok(format!("{table}\n"))
+            Ok(format!("{table}\n").into_bytes())
         }
     }
+}
+
+fn arrow(answer: &Answer) -> Result<Vec<u8>, ArrowError> {
+    let mut stream = StreamWriter::try_new(Vec::new(), &answer.schema)?;
+    for batch in &answer.batches {
+        stream.write(batch)?;
+    }
+    stream.into_inner()
 }
 
 fn formatters<'a>(batch: &'a RecordBatch) -> Result<Vec<ArrayFormatter<'a>>, ArrowError> {

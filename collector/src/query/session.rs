@@ -76,6 +76,10 @@ impl From<DataFusionError> for QueryError {
             | DataFusionError::SchemaError(..)
             | DataFusionError::NotImplemented(_)
             | DataFusionError::Diagnostic(..) => Self::Refused(error.strip_backtrace()),
+            // What spills to disk when memory is short has a limit, too.
+            root if root.to_string().contains("max_temp_directory_size") => {
+                Self::Limit("query needs more memory and disk than queries may use".to_owned())
+            }
             _ => Self::Failed(error.strip_backtrace()),
         }
     }

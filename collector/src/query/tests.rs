@@ -70,24 +70,24 @@ fn world(dir: &Path, random: &mut fastrand::Rng) -> (Vec<Known>, Snapshot) {
     (known, store.snapshot().unwrap())
 }
 
-fn engine(limits: Limits) -> QueryEngine {
+pub(super) fn engine(limits: Limits) -> QueryEngine {
     QueryEngine::new(limits, &std::env::temp_dir()).unwrap()
 }
 
-async fn csv(snapshot: &Snapshot, query: &str) -> Vec<Vec<String>> {
+pub(super) async fn csv(snapshot: &Snapshot, query: &str) -> Vec<Vec<String>> {
     let answer = engine(Limits::default())
         .sql(snapshot, query)
         .await
         .unwrap();
     assert!(!answer.truncated);
-    let text = render(&answer, Format::Csv).unwrap();
+    let text = String::from_utf8(render(&answer, Format::Csv).unwrap()).unwrap();
     text.lines()
         .skip(1)
         .map(|line| line.split(',').map(str::to_owned).collect())
         .collect()
 }
 
-fn usd(nanos: u128) -> String {
+pub(super) fn usd(nanos: u128) -> String {
     format!("{}.{:09}", nanos / 1_000_000_000, nanos % 1_000_000_000)
 }
 
@@ -315,7 +315,7 @@ async fn json_is_json_whatever_the_text_says() {
         .await
         .unwrap();
     let json: serde_json::Value =
-        serde_json::from_str(&render(&answer, Format::Json).unwrap()).unwrap();
+        serde_json::from_slice(&render(&answer, Format::Json).unwrap()).unwrap();
     let row = &json["rows"][0];
     assert_eq!(row["x\"y"], "a\"b\\\n");
     assert_eq!((row["n"].as_i64(), row["d"].as_f64()), (Some(1), Some(1.5)));
@@ -346,4 +346,73 @@ async fn an_answer_is_measured_by_what_it_shows_not_by_what_its_text_lies_in() {
         .unwrap();
     let rows: usize = answer.batches.iter().map(|batch| batch.num_rows()).sum();
     assert_eq!((rows, answer.truncated), (10, false));
+}
+
+#[tokio::test]
+async fn a_query_that_needs_too_much_memory_fails_and_says_so() {
+    let snapshot = Store::new(Settings::default(), 0, Vec::new())
+        .snapshot()
+        .unwrap();
+    let small = engine(Limits {
+        memory: 1 << 20,
+        spill: 0,
+        ..Limits::default()
+    });
+    let query = "SELECT COUNT(DISTINCT n) FROM (SELECT UNNEST(range(0, 1000000)) AS n)";
+    let result = small.sql(&snapshot, query).await;
+    let Err(QueryError::Limit(message)) = &result else {
+        panic!("{result:?}");
+    };
+    assert!(message.contains("memory"), "{message}");
+    assert!(
+        engine(Limits::default())
+            .sql(&snapshot, query)
+            .await
+            .is_ok()
+    );
+}
+
+#[tokio::test]
+async fn an_arrow_answer_is_read_back_by_arrow() {
+    use datafusion::arrow::array::AsArray as _;
+    use datafusion::arrow::ipc::reader::StreamReader;
+
+    let snapshot = Store::new(Settings::default(), 0, Vec::new())
+        .snapshot()
+        .unwrap();
+    let query = "SELECT CAST(1.5 AS DECIMAL(20,9)) AS d, 'x' AS t, NOW() AS n";
+    let answer = engine(Limits::default())
+        .sql(&snapshot, query)
+        .await
+        .unwrap();
+    let bytes = render(&answer, Format::Arrow).unwrap();
+    let stream = StreamReader::try_new(&*bytes, None).unwrap();
+    assert_eq!(stream.schema(), answer.schema);
+    let batches: Vec<_> = stream.map(Result::unwrap).collect();
+    assert_eq!(batches.len(), 1);
+    let money = batches[0]
+        .column(0)
+        .as_primitive::<datafusion::arrow::datatypes::Decimal128Type>();
+    assert_eq!(money.value(0), 1_500_000_000);
+}
+
+#[test]
+fn the_accept_header_chooses_the_best_format_that_there_is() {
+    for (header, format) in [
+        ("*/*", Some(Format::Json)),
+        ("text/csv", Some(Format::Csv)),
+        (
+            "text/csv;q=0.5, application/vnd.apache.arrow.stream",
+            Some(Format::Arrow),
+        ),
+        (
+            "application/json;q=0.1, text/plain;q=0.2",
+            Some(Format::Table),
+        ),
+        ("image/png, text/csv; q=0.1", Some(Format::Csv)),
+        ("image/png", None),
+        ("text/csv;q=0", None),
+    ] {
+        assert_eq!(Format::accepted(header), format, "{header}");
+    }
 }

@@ -1,4 +1,11 @@
 //! The views: SQL over the stored tables, and which tables each of them needs.
+//!
+//! The views over counts exist by minute, and as `.._hour` and `.._day` over the rollups, where
+//! the first column is `hour` or `day`. Their column `basis` says what a row is: `ledger` (exact,
+//! every request) or `estimate` (from spans, by their thresholds). A service with any ledger row on
+//! a day (UTC) has no estimates on that day, so the two are never added for one service. The last
+//! requests before a midnight may be in the ledger of the next day: on the very day that a
+//! service gets its filter, they may be in both days.
 
 /// `trace_metadata` as the sum of the parts. A trace's root may be missing or late: then its
 /// columns are NULL until it comes.
@@ -31,62 +38,123 @@ const TRACE_LINKS: &str = "SELECT link.trace_id, link.linked_trace_id, \
      AS linked_trace_id FROM trace_parts WHERE linked_traces IS NOT NULL) AS link \
      LEFT JOIN trace_metadata AS linked ON linked.trace_id = link.linked_trace_id";
 
-/// A view: its name, the tables and views it reads, its query.
-pub(super) type View = (&'static str, &'static [&'static str], &'static str);
+/// The exact rows only.
+const LEDGER: &str = "SELECT * FROM ledger_rows WHERE basis IS NULL OR basis = 'ledger'";
 
-/// The exact views over the ledger. Costs count every request, kept or not; `requests` counts
-/// each request once, at the proxy of the service that was called.
-const VIEWS: [View; 7] = [
-    ("trace_metadata", &["trace_parts"], TRACE_METADATA),
-    (
-        "trace_links",
-        &["trace_parts", "trace_metadata"],
-        TRACE_LINKS,
-    ),
+/// Services and days with exact rows.
+const COVERED: &str = "SELECT DISTINCT service_name AS covered_service, minute AS covered_day \
+     FROM ledger_days WHERE basis = 'ledger'";
+
+/// Exact rows, and estimates where there are none.
+const COUNTED: &str = "SELECT {rows}.* EXCEPT (basis), COALESCE(basis, 'ledger') AS basis \
+     FROM {rows} LEFT JOIN ledger_covered ON service_name = covered_service \
+     AND date_trunc('day', minute) = covered_day \
+     WHERE covered_day IS NULL OR basis IS NULL OR basis = 'ledger'";
+
+/// Views over counts by a unit of time. Costs count every request, kept or not; `requests` counts
+/// each request once, at the service that was called.
+const COUNTS: [(&str, &str); 5] = [
     (
         "cost_by_service",
-        &["ledger"],
-        "SELECT minute, service_name, SUM(cost_usd) AS cost_usd, \
-         SUM(CASE WHEN direction = 'inbound' THEN requests ELSE 0 END) AS requests \
-         FROM ledger GROUP BY minute, service_name",
+        "SELECT minute AS {unit}, service_name, SUM(cost_usd) AS cost_usd, \
+         SUM(CASE WHEN direction = 'inbound' THEN requests ELSE 0 END) AS requests, basis \
+         FROM {counted} GROUP BY minute, service_name, basis",
     ),
     (
         "cost_by_data_tag",
-        &["ledger"],
-        "SELECT minute, data_tag, SUM(cost_usd) AS cost_usd, \
-         SUM(CASE WHEN direction = 'inbound' THEN requests ELSE 0 END) AS requests \
-         FROM ledger GROUP BY minute, data_tag",
+        "SELECT minute AS {unit}, data_tag, SUM(cost_usd) AS cost_usd, \
+         SUM(CASE WHEN direction = 'inbound' THEN requests ELSE 0 END) AS requests, basis \
+         FROM {counted} GROUP BY minute, data_tag, basis",
     ),
     (
         "cost_by_route",
-        &["ledger"],
-        "SELECT minute, service_name, route, SUM(cost_usd) AS cost_usd, \
-         SUM(CASE WHEN direction = 'inbound' THEN requests ELSE 0 END) AS requests \
-         FROM ledger GROUP BY minute, service_name, route",
+        "SELECT {unit}, service_name, route, cost_usd, requests, errors, {quantiles}, basis FROM \
+         (SELECT minute AS {unit}, service_name, route, SUM(cost_usd) AS cost_usd, \
+         SUM(CASE WHEN direction = 'inbound' THEN requests ELSE 0 END) AS requests, \
+         SUM(CASE WHEN direction = 'inbound' THEN errors ELSE 0 END) AS errors, \
+         {histogram} FILTER (WHERE direction = 'inbound') AS histogram, basis \
+         FROM {counted} GROUP BY minute, service_name, route, basis)",
     ),
     (
         "red_by_service",
-        &["ledger"],
-        "SELECT minute, service_name, SUM(requests) AS requests, SUM(errors) AS errors, \
-         SUM(duration_ms_sum) / NULLIF(SUM(requests), 0) AS duration_ms_mean \
-         FROM ledger WHERE direction = 'inbound' GROUP BY minute, service_name",
+        "SELECT {unit}, service_name, requests, errors, duration_ms_mean, {quantiles}, basis FROM \
+         (SELECT minute AS {unit}, service_name, SUM(requests) AS requests, \
+         SUM(errors) AS errors, \
+         SUM(duration_ms_sum) / NULLIF(SUM(requests), 0) AS duration_ms_mean, \
+         {histogram} AS histogram, basis \
+         FROM {counted} WHERE direction = 'inbound' GROUP BY minute, service_name, basis)",
     ),
     (
         "service_edges",
-        &["ledger"],
-        "SELECT minute, service_name AS source, peer AS target, SUM(requests) AS requests, \
-         SUM(errors) AS errors, SUM(cost_usd) AS cost_usd, \
-         SUM(request_bytes + response_bytes) AS bytes \
-         FROM ledger WHERE direction = 'outbound' GROUP BY minute, service_name, peer",
+        "SELECT minute AS {unit}, service_name AS source, peer AS target, \
+         SUM(requests) AS requests, SUM(errors) AS errors, SUM(cost_usd) AS cost_usd, \
+         SUM(request_bytes + response_bytes) AS bytes, basis \
+         FROM {counted} WHERE direction = 'outbound' \
+         GROUP BY minute, service_name, peer, basis",
     ),
 ];
 
-/// The view of this name.
-pub(super) fn view(name: &str) -> Option<&'static View> {
-    VIEWS.iter().find(|(known, ..)| *known == name)
+/// All requests of a group as one histogram.
+const HISTOGRAM: &str = "merge_histograms(histogram_scale, histogram_offset, histogram_counts)";
+
+const QUANTILES: &str = "histogram_quantile(histogram, 0.5) / 1e6 AS duration_ms_p50, \
+     histogram_quantile(histogram, 0.9) / 1e6 AS duration_ms_p90, \
+     histogram_quantile(histogram, 0.99) / 1e6 AS duration_ms_p99";
+
+/// Suffix of a view's name, its unit, the rows behind it and those rows with estimates.
+const UNITS: [(&str, &str, &str, &str); 3] = [
+    ("", "minute", "ledger_rows", "counted_rows"),
+    ("_hour", "hour", "ledger_hours", "counted_hours"),
+    ("_day", "day", "ledger_days", "counted_days"),
+];
+
+/// A view: the tables and views it reads, and its query.
+pub(super) struct View {
+    pub(super) needs: Vec<&'static str>,
+    pub(super) query: String,
 }
 
-/// Names of all views.
-pub(super) fn names() -> impl Iterator<Item = &'static str> {
-    VIEWS.iter().map(|(name, ..)| *name)
+/// The view of this name.
+pub(super) fn view(name: &str) -> Option<View> {
+    let plain = |needs: &[&'static str], query: &str| {
+        Some(View {
+            needs: needs.to_vec(),
+            query: query.to_owned(),
+        })
+    };
+    match name {
+        "trace_metadata" => return plain(&["trace_parts"], TRACE_METADATA),
+        "trace_links" => return plain(&["trace_parts", "trace_metadata"], TRACE_LINKS),
+        "ledger" => return plain(&["ledger_rows"], LEDGER),
+        "ledger_covered" => return plain(&["ledger_days"], COVERED),
+        _ => {}
+    }
+    for (suffix, unit, rows, counted) in UNITS {
+        if name == counted {
+            let query = COUNTED.replace("{rows}", rows);
+            return plain(&[rows, "ledger_covered"], &query);
+        }
+        let base = name.strip_suffix(suffix);
+        let found = COUNTS.iter().find(|(known, _)| Some(*known) == base);
+        if let Some((_, query)) = found {
+            let query = query
+                .replace("{unit}", unit)
+                .replace("{counted}", counted)
+                .replace("{quantiles}", QUANTILES)
+                .replace("{histogram}", HISTOGRAM);
+            return plain(&[counted], &query);
+        }
+    }
+    None
+}
+
+/// Names of all views that a query may want.
+pub(super) fn names() -> impl Iterator<Item = String> {
+    let plain = ["trace_metadata", "trace_links", "ledger"].map(str::to_owned);
+    let counts = COUNTS.iter().flat_map(|(name, _)| {
+        UNITS
+            .iter()
+            .map(move |(suffix, ..)| format!("{name}{suffix}"))
+    });
+    plain.into_iter().chain(counts)
 }

@@ -28,11 +28,12 @@ pub(crate) struct SqlParameters {
 pub(crate) async fn sql_get(
     State(app): State<Arc<App>>,
     Query(parameters): Query<SqlParameters>,
+    headers: HeaderMap,
 ) -> Response {
     let Some(text) = parameters.q else {
         return error(StatusCode::BAD_REQUEST, "parameter `q` is missing");
     };
-    answer(&app, &text, parameters.format.as_deref()).await
+    answer(&app, &text, parameters.format.as_deref(), &headers).await
 }
 
 /// `POST /api/sql` with the query as text, or as JSON `{"query": ".."}`.
@@ -41,7 +42,8 @@ pub(crate) async fn sql_post(
     Query(parameters): Query<SqlParameters>,
     request: Request,
 ) -> Response {
-    let is_json = media_type_is_json(request.headers());
+    let headers = request.headers().clone();
+    let is_json = media_type_is_json(&headers);
     let mut share = app.budget.share();
     let bytes = match body::read(request.into_body(), &mut share, MAX_QUERY).await {
         Ok(bytes) => bytes,
@@ -51,12 +53,12 @@ pub(crate) async fn sql_post(
         return error(StatusCode::BAD_REQUEST, "the query is not valid utf-8");
     };
     if !is_json {
-        return answer(&app, text, parameters.format.as_deref()).await;
+        return answer(&app, text, parameters.format.as_deref(), &headers).await;
     }
     match serde_json::from_str::<PostedQuery>(text) {
         Ok(posted) => {
             let format = parameters.format.or(posted.format);
-            answer(&app, &posted.query, format.as_deref()).await
+            answer(&app, &posted.query, format.as_deref(), &headers).await
         }
         Err(problem) => error(StatusCode::BAD_REQUEST, &problem.to_string()),
     }
@@ -75,12 +77,28 @@ fn media_type_is_json(headers: &HeaderMap) -> bool {
         .is_some_and(|value| value.as_bytes().starts_with(b"application/json"))
 }
 
-async fn answer(app: &App, text: &str, format: Option<&str>) -> Response {
-    let Some(format) = Format::parse(format.unwrap_or("json")) else {
-        return error(
-            StatusCode::BAD_REQUEST,
-            "formats are `json`, `csv` and `table`",
-        );
+/// The format comes from the parameter, else from `Accept`, else it is JSON.
+async fn answer(app: &App, text: &str, format: Option<&str>, headers: &HeaderMap) -> Response {
+    let accept = headers
+        .get(header::ACCEPT)
+        .and_then(|accept| accept.to_str().ok());
+    let format = match (format, accept) {
+        (Some(name), _) => match Format::parse(name) {
+            Some(format) => format,
+            None => {
+                let message = "formats are `json`, `csv`, `arrow` and `table`";
+                return error(StatusCode::BAD_REQUEST, message);
+            }
+        },
+        (None, Some(accept)) => match Format::accepted(accept) {
+            Some(format) => format,
+            None => {
+                let message = "answers are `application/json`, `text/csv`, \
+                               `application/vnd.apache.arrow.stream` or `text/plain`";
+                return error(StatusCode::NOT_ACCEPTABLE, message);
+            }
+        },
+        (None, None) => Format::Json,
     };
     respond(run(app, text).await, format)
 }

@@ -64,6 +64,9 @@ pub(crate) struct Meta {
     /// Ledger rows.
     #[serde(default)]
     pub(crate) ledger: u64,
+    /// Whether there are rollups of the ledger rows; not in catalogs of version 1.
+    #[serde(default)]
+    pub(crate) rollups: bool,
     /// Bytes of all files.
     pub(crate) bytes: u64,
     /// Earliest start of a span, nanoseconds since the epoch.
@@ -93,12 +96,14 @@ impl Meta {
         })
     }
 
-    /// The files below `parts/`, a bit each: spans, traces, ledger.
+    /// The files below `parts/`, a bit each: spans, traces, ledger, hours, days.
     fn files(&self) -> u8 {
         let bits = [
             self.rows > 0 && self.place.is_none(),
             self.traces > 0,
             self.ledger > 0,
+            self.ledger > 0 && self.rollups,
+            self.ledger > 0 && self.rollups,
         ];
         bits.iter()
             .rev()
@@ -162,16 +167,37 @@ impl Partition {
     }
 
     fn paths(&self, files: u8) -> impl Iterator<Item = PathBuf> {
-        [self.spans(), self.traces(), self.ledger()]
-            .into_iter()
-            .enumerate()
-            .filter(move |(bit, _)| files >> bit & 1 == 1)
-            .map(|(_, path)| path)
+        [
+            self.spans(),
+            self.traces(),
+            self.ledger(),
+            self.hours(),
+            self.days(),
+        ]
+        .into_iter()
+        .enumerate()
+        .filter(move |(bit, _)| files >> bit & 1 == 1)
+        .map(|(_, path)| path)
     }
 
     /// The file with the ledger rows.
     pub(crate) fn ledger(&self) -> PathBuf {
         self.root.join(ledger_file(&self.meta.stem))
+    }
+
+    /// True when the ledger's rows exist by hour and day.
+    pub(crate) fn has_rollups(&self) -> bool {
+        self.meta.ledger > 0 && self.meta.rollups
+    }
+
+    /// The file with the ledger's rows by hour.
+    pub(crate) fn hours(&self) -> PathBuf {
+        self.root.join(hours_file(&self.meta.stem))
+    }
+
+    /// The file with the ledger's rows by day.
+    pub(crate) fn days(&self) -> PathBuf {
+        self.root.join(days_file(&self.meta.stem))
     }
 
     /// The file with the trace parts.
@@ -197,6 +223,16 @@ pub(crate) fn spans_file(stem: &str) -> String {
 /// Name of a partition's ledger file below `parts/`.
 pub(crate) fn ledger_file(stem: &str) -> String {
     format!("{stem}.ledger.parquet")
+}
+
+/// Name of a partition's ledger file by hour below `parts/`.
+pub(crate) fn hours_file(stem: &str) -> String {
+    format!("{stem}.hours.parquet")
+}
+
+/// Name of a partition's ledger file by day below `parts/`.
+pub(crate) fn days_file(stem: &str) -> String {
+    format!("{stem}.days.parquet")
 }
 
 /// Name of a partition's trace parts file below `parts/`.

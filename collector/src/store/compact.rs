@@ -27,9 +27,10 @@ use mesh_config::policy::TraceStorage;
 use thiserror::Error;
 
 use super::assembled::{self, Assembled};
-use super::catalog::{Meta, ledger_file, spans_file, traces_file};
+use super::catalog::{Meta, days_file, hours_file, ledger_file, spans_file, traces_file};
 use super::generation::{Batches, Sealed};
-use super::parts::{self, Part, PartColumns, day_of};
+use super::ledger::{HOUR_NS, rollup};
+use super::parts::{self, DAY_NS, Part, PartColumns, day_of};
 use super::retention::Tier;
 use super::{columns, ledger};
 
@@ -252,7 +253,9 @@ pub(crate) fn write_partition(
     let spans_bytes = write(spans_file(&stem), spans, "timestamp")?;
     let bytes = spans_bytes
         + write(traces_file(&stem), parts, "first_seen")?
-        + write(ledger_file(&stem), ledger, "minute")?;
+        + write(ledger_file(&stem), ledger, "minute")?
+        + write(hours_file(&stem), &rollup(ledger, HOUR_NS)?, "minute")?
+        + write(days_file(&stem), &rollup(ledger, DAY_NS)?, "minute")?;
     File::open(&folder)?.sync_all()?;
     File::open(root)?.sync_all()?;
     let range = times(spans, "timestamp")
@@ -264,6 +267,7 @@ pub(crate) fn write_partition(
         rows: spans.num_rows() as u64,
         traces,
         ledger: ledger.num_rows() as u64,
+        rollups: true,
         bytes,
         min_ns: range.first().copied().unwrap_or_default(),
         max_ns: range.last().copied().unwrap_or_default(),

@@ -6,6 +6,7 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::error::ArrowError;
 
 use super::columns::SpanColumns;
+use super::estimates::Estimates;
 use super::ledger::Minutes;
 use super::parts::{self, PartColumns, Parts};
 use crate::assembly::Observed;
@@ -27,6 +28,7 @@ pub(crate) struct Generation {
     frozen_parts: Vec<RecordBatch>,
     scratch: Parts,
     ledger: Minutes,
+    estimates: Estimates,
     rows: u64,
     bytes: usize,
     opened: Option<Instant>,
@@ -56,6 +58,7 @@ impl Generation {
             frozen_parts: Vec::new(),
             scratch: Parts::default(),
             ledger: Minutes::default(),
+            estimates: Estimates::default(),
             rows: 0,
             bytes: 0,
             opened: None,
@@ -83,6 +86,11 @@ impl Generation {
             self.parts.push(&trace_id, &part);
             if self.parts.len() >= FREEZE_ROWS {
                 self.frozen_parts.push(self.parts.finish()?);
+            }
+        }
+        for (row, _) in rows {
+            if self.estimates.add(batch, row) {
+                self.bytes += LEDGER_ROW_BYTES;
             }
         }
         self.rows += rows.len() as u64;
@@ -130,7 +138,7 @@ impl Generation {
         Ok(Batches {
             spans,
             parts,
-            ledger: ledger_batches(&self.ledger)?,
+            ledger: ledger_batches(&self.ledger, &self.estimates)?,
         })
     }
 
@@ -147,7 +155,7 @@ impl Generation {
             batches: Batches {
                 spans: self.frozen_spans,
                 parts: self.frozen_parts,
-                ledger: ledger_batches(&self.ledger)?,
+                ledger: ledger_batches(&self.ledger, &self.estimates)?,
             },
             rows: self.rows,
             bytes: self.bytes,
@@ -166,12 +174,12 @@ pub(crate) struct Batches {
     pub(crate) ledger: Vec<RecordBatch>,
 }
 
-fn ledger_batches(ledger: &Minutes) -> Result<Vec<RecordBatch>, ArrowError> {
-    if ledger.is_empty() {
-        Ok(Vec::new())
-    } else {
-        Ok(vec![ledger.batch()?])
+fn ledger_batches(ledger: &Minutes, estimates: &Estimates) -> Result<Vec<RecordBatch>, ArrowError> {
+    let mut batches: Vec<RecordBatch> = estimates.batch()?.into_iter().collect();
+    if !ledger.is_empty() {
+        batches.push(ledger.batch()?);
     }
+    Ok(batches)
 }
 
 /// Key, sums and histogram of one ledger row.

@@ -3,21 +3,51 @@
 //! Sums are additive: over instances, minutes, and parts of a minute. `minute` is the minute in
 //! which the delta's time ended. `sequence` is the largest number merged into the row; together
 //! with `instance` it tells after a restart which deltas were counted.
+//!
+//! `basis` tells exact counts of filters (`ledger`; null in old partitions) from what is estimated
+//! from spans ([`super::estimates`]). They are never added.
+//!
+//! [`rollup`] adds rows up to hours or days, over instances. Each partition has the rollups of
+//! its own rows, written with them: they are as idempotent and as crash-safe as the rows, a late
+//! delta needs no rewriting, and a sum over all partitions is the whole.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use datafusion::arrow::array::{
-    ArrayRef, Decimal128Builder, Float64Builder, Int32Builder, Int64Builder, ListBuilder,
-    RecordBatch, StringViewBuilder, TimestampNanosecondBuilder,
+    Array as _, ArrayRef, AsArray as _, Decimal128Array, Decimal128Builder, Float64Array,
+    Float64Builder, Int32Array, Int32Builder, Int64Array, Int64Builder, ListArray, ListBuilder,
+    RecordBatch, StringViewArray, StringViewBuilder, TimestampNanosecondArray,
+    TimestampNanosecondBuilder,
 };
-use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use datafusion::arrow::error::ArrowError;
 
 use super::columns::{MONEY_PRECISION, MONEY_SCALE, UTC, timestamp};
 use crate::otlp::metrics::{Delta, Key, Sums};
 
-const MINUTE_NS: i64 = 60_000_000_000;
+/// Nanoseconds of a minute.
+pub(crate) const MINUTE_NS: i64 = 60_000_000_000;
+/// Nanoseconds of an hour.
+pub(crate) const HOUR_NS: i64 = 60 * MINUTE_NS;
+
+/// What a row's numbers are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Basis {
+    /// Counted by a filter, every request.
+    Ledger,
+    /// Estimated from spans.
+    Estimate,
+}
+
+impl Basis {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ledger => "ledger",
+            Self::Estimate => "estimate",
+        }
+    }
+}
 
 /// The schema of `ledger`.
 pub(crate) fn schema() -> SchemaRef {
@@ -47,6 +77,7 @@ pub(crate) fn schema() -> SchemaRef {
             always("histogram_scale", DataType::Int32),
             always("histogram_offset", DataType::Int32),
             Field::new("histogram_counts", counts, false),
+            Field::new("basis", DataType::Utf8View, true),
         ]))
     });
     SCHEMA.clone()
@@ -84,7 +115,8 @@ impl Minutes {
     pub(crate) fn batch(&self) -> Result<RecordBatch, ArrowError> {
         let mut columns = Columns::default();
         for ((minute, service, instance, key), (sequence, sums)) in &self.0 {
-            columns.push(*minute, (service, instance, *sequence), key, sums);
+            let from = (&**service, &**instance, *sequence);
+            columns.push(*minute, from, key, sums, Basis::Ledger);
         }
         columns.finish()
     }
@@ -139,7 +171,127 @@ fn merge_buckets(total: &mut Sums, more: &Sums) {
         .collect();
 }
 
-struct Columns {
+/// Rows added up to units of `unit_ns`, over instances; in order of time.
+pub(crate) fn rollup(rows: &RecordBatch, unit_ns: i64) -> Result<RecordBatch, ArrowError> {
+    let mut sums: BTreeMap<(i64, Basis, String, Key), Sums> = BTreeMap::new();
+    let read = Rows::of(rows)?;
+    for row in 0..rows.num_rows() {
+        let (minute, basis, service, key) = read.slot(row);
+        let unit = minute.div_euclid(unit_ns) * unit_ns;
+        let total = sums.entry((unit, basis, service, key)).or_default();
+        merge(total, &read.sums(row));
+    }
+    let mut columns = Columns::default();
+    for ((unit, basis, service, key), sums) in &sums {
+        columns.push(*unit, (service, "", 0), key, sums, *basis);
+    }
+    columns.finish()
+}
+
+/// The columns of a batch, for reading.
+struct Rows<'a> {
+    minute: &'a TimestampNanosecondArray,
+    texts: [&'a StringViewArray; 8],
+    counts: [&'a Int64Array; 4],
+    cost_usd: &'a Decimal128Array,
+    duration_ms_sum: &'a Float64Array,
+    scale: &'a Int32Array,
+    offset: &'a Int32Array,
+    buckets: &'a ListArray,
+    basis: Option<&'a StringViewArray>,
+}
+
+impl<'a> Rows<'a> {
+    fn of(batch: &'a RecordBatch) -> Result<Self, ArrowError> {
+        let column = |name: &str| {
+            batch
+                .column_by_name(name)
+                .ok_or_else(|| ArrowError::SchemaError(format!("no column `{name}`")))
+        };
+        let text = |name| column(name).map(|column| column.as_string_view());
+        let count = |name| column(name).map(|column| column.as_primitive::<Int64Type>());
+        Ok(Self {
+            minute: column("minute")?.as_primitive(),
+            texts: [
+                text("service_name")?,
+                text("direction")?,
+                text("status_class")?,
+                text("data_tag")?,
+                text("charge_side")?,
+                text("route")?,
+                text("peer")?,
+                text("tenant")?,
+            ],
+            counts: [
+                count("requests")?,
+                count("errors")?,
+                count("request_bytes")?,
+                count("response_bytes")?,
+            ],
+            cost_usd: column("cost_usd")?.as_primitive(),
+            duration_ms_sum: column("duration_ms_sum")?.as_primitive(),
+            scale: column("histogram_scale")?.as_primitive(),
+            offset: column("histogram_offset")?.as_primitive(),
+            buckets: column("histogram_counts")?.as_list(),
+            basis: batch
+                .column_by_name("basis")
+                .map(|column| column.as_string_view()),
+        })
+    }
+
+    fn slot(&self, row: usize) -> (i64, Basis, String, Key) {
+        let [
+            service,
+            direction,
+            status_class,
+            data_tag,
+            charge_side,
+            route,
+            peer,
+            tenant,
+        ] = self.texts.map(|texts| texts.value(row).to_owned());
+        let is_estimate = self.basis.is_some_and(|basis| {
+            basis.is_valid(row) && basis.value(row) == Basis::Estimate.as_str()
+        });
+        let basis = if is_estimate {
+            Basis::Estimate
+        } else {
+            Basis::Ledger
+        };
+        let key = Key {
+            direction,
+            status_class,
+            data_tag,
+            charge_side,
+            route,
+            peer,
+            tenant,
+        };
+        (self.minute.value(row), basis, service, key)
+    }
+
+    fn sums(&self, row: usize) -> Sums {
+        let unsigned = |number: i64| u64::try_from(number).unwrap_or(0);
+        let [requests, errors, request_bytes, response_bytes] =
+            self.counts.map(|counts| unsigned(counts.value(row)));
+        let buckets = self.buckets.value(row);
+        let buckets = buckets.as_primitive::<Int64Type>().values().iter();
+        Sums {
+            requests,
+            errors,
+            cost_nanos: u64::try_from(self.cost_usd.value(row)).unwrap_or(u64::MAX),
+            request_bytes,
+            response_bytes,
+            duration_ns: self.duration_ms_sum.value(row) * 1e6,
+            scale: self.scale.value(row),
+            bucket_offset: self.offset.value(row),
+            buckets: buckets.map(|count| unsigned(*count)).collect(),
+        }
+    }
+}
+
+/// Builders of the columns.
+pub(super) struct Columns {
     minute: TimestampNanosecondBuilder,
     texts: [StringViewBuilder; 9],
     sequence: Int64Builder,
@@ -149,6 +301,7 @@ struct Columns {
     scale: Int32Builder,
     offset: Int32Builder,
     buckets: ListBuilder<Int64Builder>,
+    basis: StringViewBuilder,
 }
 
 impl Default for Columns {
@@ -164,20 +317,24 @@ impl Default for Columns {
             scale: Int32Builder::new(),
             offset: Int32Builder::new(),
             buckets: ListBuilder::new(Int64Builder::new()),
+            basis: StringViewBuilder::new(),
         }
     }
 }
 
 impl Columns {
-    fn push(
+    /// Appends a row.
+    pub(super) fn push(
         &mut self,
         minute: i64,
         (service, instance, sequence): (&str, &str, u64),
         key: &Key,
         sums: &Sums,
+        basis: Basis,
     ) {
         let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         self.minute.append_value(minute);
+        self.basis.append_value(basis.as_str());
         let texts = [
             service,
             instance,
@@ -210,7 +367,8 @@ impl Columns {
             .append_value(sums.buckets.iter().map(|count| Some(signed(*count))));
     }
 
-    fn finish(mut self) -> Result<RecordBatch, ArrowError> {
+    /// The rows as a batch.
+    pub(super) fn finish(mut self) -> Result<RecordBatch, ArrowError> {
         let [
             service,
             instance,
@@ -250,6 +408,7 @@ impl Columns {
             Arc::new(self.scale.finish()),
             Arc::new(self.offset.finish()),
             Arc::new(self.buckets.finish()),
+            Arc::new(self.basis.finish()),
         ];
         RecordBatch::try_new(schema(), columns)
     }
