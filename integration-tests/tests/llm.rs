@@ -21,6 +21,7 @@ use hyper::body::{Body, Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
+use integration_tests::app::{Plan, Recorded};
 use integration_tests::client::{Call, Client, Protocol};
 use integration_tests::collector::{Collector, number};
 use integration_tests::envoy::Envoy;
@@ -214,4 +215,57 @@ async fn tokens_of_json_and_streamed_answers_are_priced_and_the_bytes_untouched(
     });
     exact.await.unwrap();
     setup.provider.abort();
+}
+
+/// A budget is granted at the ingress and used up two hops later: the proxy answers, in the caller's
+/// protocol, and the application is not asked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_trace_without_budget_is_denied_before_it_reaches_the_service() {
+    let policy = "\
+sampling: { default_rate: 0, low_volume: { traces_per_minute: 0 } }
+cost:
+  budget:
+    over_budget: deny
+    grants: [{ when: \"url.path starts_with '/'\", usd: 0.000015 }]
+";
+    let collector = Collector::start(Some(policy)).await.unwrap();
+    let mesh = Mesh::new(policy, collector.http()).unwrap();
+    let answer = |_: &Recorded| Plan::default();
+    let service = mesh.service("service", &[], answer).await.unwrap();
+    let routes = [("service", service.inbound)];
+    let ingress = mesh.ingress(&routes).await.unwrap();
+    let client = Client::new(ingress.listener("ingress").unwrap());
+    // The ingress takes its 0.00001 off; 0.000005 are left for a request that costs 0.00001.
+    for protocol in Protocol::ALL {
+        let reply = client
+            .send(Call::new(protocol, "service", "/order"))
+            .await
+            .unwrap();
+        let expected = if protocol == Protocol::Grpc {
+            (200, Some(8))
+        } else {
+            (429, None)
+        };
+        assert_eq!((reply.status, reply.grpc_status), expected, "{reply:?}");
+        let text = String::from_utf8_lossy(&reply.body).into_owned();
+        assert!(
+            text.contains("is used up: `0.000005` USD are left"),
+            "{text}"
+        );
+    }
+    assert_eq!(service.app.served(), 0);
+    // Both proxies keep the span: the callee for the budget, the ingress because of it.
+    let query = "SELECT COUNT(*) FROM spans";
+    let limit = Duration::from_secs(60);
+    let spans = collector.wait_for_number(query, limit, |count| count >= 6.0);
+    spans.await.unwrap();
+    let rows = collector
+        .sql("SELECT sampling_reason, COUNT(*) AS n FROM spans GROUP BY 1 ORDER BY 1")
+        .await
+        .unwrap();
+    let reasons: Vec<&str> = rows
+        .iter()
+        .filter_map(|row| row["sampling_reason"].as_str())
+        .collect();
+    assert!(reasons.contains(&"over_budget"), "{rows:?}");
 }
