@@ -45,7 +45,8 @@ pub(super) fn run(store: &Store, partitions: &[Arc<Partition>]) {
     let since_ns = now_ns().saturating_sub(RECALLED_NS);
     let mut young: Vec<_> = partitions
         .iter()
-        .filter(|partition| partition.meta.rows > 0 && partition.meta.max_ns >= since_ns)
+        .filter(|partition| partition.meta.place.is_none() && partition.meta.rows > 0)
+        .filter(|partition| partition.meta.max_ns >= since_ns)
         .collect();
     young.sort_by_key(|partition| std::cmp::Reverse(partition.meta.max_ns));
     let mut room = store.assembly_bytes() as u64 / SPAN_BYTES;

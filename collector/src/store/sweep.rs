@@ -278,6 +278,73 @@ mod tests {
     }
 
     #[test]
+    fn rules_about_whole_traces_decide_what_stays_in_a_tier() {
+        let share = |condition: &str, rate: &str, age_s: u64| {
+            let yaml = format!(
+                "sampling: {{priority_rules: [{{name: a, condition: '{condition}', \
+                 sample_rate: {rate}}}]}}"
+            );
+            let policy = mesh_config::Policy::from_yaml(&yaml, "test")
+                .unwrap()
+                .policy;
+            let rules = Rules::compile(policy).unwrap();
+            let left = sweep_by(content(), age_s, &rules).unwrap();
+            (left.parts.num_rows(), left.spans.num_rows(), total(&left))
+        };
+        // Every trace costs 0.002 with its two spans, none of which costs more than 0.001.
+        for age_s in [2 * DAY, 8 * DAY] {
+            assert_eq!(share("cost_usd > 0.0015", "1.0", age_s).0, 2_000);
+            assert!(share("cost_usd > 0.002", "1.0", age_s).0 < 450);
+            let (traces, spans, estimate) = share("trace.spans >= 2", "0.5", age_s);
+            assert!((1_000..1_200).contains(&traces), "{traces}");
+            assert_eq!(spans, 2 * traces, "whole traces");
+            assert!(
+                (3_600.0 - estimate).abs() < 300.0,
+                "each stands for two: {estimate}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_rule_about_spans_is_remembered_by_the_parts() {
+        let yaml = "sampling: {priority_rules: [{name: a, condition: hitl_required = true, \
+                    sample_rate: 1.0}]}";
+        let policy = mesh_config::Policy::from_yaml(yaml, "test").unwrap().policy;
+        let rules = Arc::new(Rules::compile(policy).unwrap());
+        let store = Store::new(Settings::default(), 0, Vec::new());
+        store.assemble(&rules);
+        let mut random = fastrand::Rng::with_seed(6);
+        for trace in 0..300u64 {
+            let id = random.u128(1..);
+            let review = if trace % 3 == 0 { "true" } else { "false" };
+            // Two requests: the second one knows nothing of the review.
+            for (span_id, attributes) in [
+                (1, vec![text("hitl_required", review)]),
+                (2, vec![double("cost_usd", 0.001)]),
+            ] {
+                let spans = vec![span(id, span_id, 0, 0, attributes)];
+                let batch = decode(&request("a", spans));
+                store.insert(&batch, Instant::now()).unwrap();
+            }
+        }
+        let snapshot = store.snapshot().unwrap();
+        let batches = Batches {
+            spans: snapshot.spans,
+            parts: snapshot.parts,
+            ledger: Vec::new(),
+        };
+        let mut content = Content::of(&batches).unwrap();
+        content.parts = crate::store::compact::merge_parts(&content.parts).unwrap();
+        let left = sweep_by(content, 8 * DAY, &rules).unwrap();
+        assert!(
+            (100..115).contains(&left.parts.num_rows()),
+            "{}",
+            left.parts.num_rows()
+        );
+        assert_eq!(left.spans.num_rows(), 2 * left.parts.num_rows());
+    }
+
+    #[test]
     fn whole_traces_stay_by_their_randomness_and_estimates_stay_unbiased() {
         assert_eq!(swept(content(), DAY - 1).unwrap().spans.num_rows(), 4_000);
         let warm = swept(content(), DAY).unwrap();
