@@ -49,6 +49,10 @@ pub(crate) struct ServeArgs {
     /// Address of OTLP/HTTP, SQL and the page.
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:4318")]
     pub(crate) http: SocketAddr,
+    /// A further address for Jaeger remote sampling alone (usual port: 5778); the HTTP port
+    /// answers it too.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) sampling: Option<SocketAddr>,
     /// Policy with prices and classes (YAML). Without it the documented defaults hold.
     #[arg(long, value_name = "FILE")]
     pub(crate) policy: Option<PathBuf>,

@@ -12,6 +12,7 @@
 
 mod commit;
 mod compactor;
+mod failing;
 mod merge;
 mod recall;
 mod recover;
@@ -127,6 +128,7 @@ pub(crate) struct Taps {
 pub(crate) struct Engine {
     store: Arc<Store>,
     poisoned: Arc<AtomicBool>,
+    failing: Arc<failing::Failing>,
     closing: Arc<AtomicBool>,
     sender: Mutex<Option<mpsc::Sender<Command>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -158,6 +160,7 @@ impl Engine {
             // The receiver is alive: it is moved into the thread below.
             drop(sealed_sender.send(sealed));
         }
+        let failing = Arc::new(failing::Failing::new(dir));
         let committer = commit::Committer {
             log: recovered.log,
             store: store.clone(),
@@ -165,6 +168,7 @@ impl Engine {
             poisoned: poisoned.clone(),
             sealed: sealed_sender,
             taps,
+            failing: failing.clone(),
             retained: recovered.retained,
         };
         let compactor = compactor::Compactor {
@@ -184,6 +188,7 @@ impl Engine {
         Ok(Self {
             store,
             poisoned,
+            failing,
             closing,
             sender: Mutex::new(Some(sender)),
             threads: Mutex::new(threads),
@@ -229,6 +234,17 @@ impl Engine {
     /// The rows.
     pub(crate) fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// True while the log cannot be written (a full disk, most likely).
+    pub(crate) fn is_failing(&self) -> bool {
+        self.failing.is_set()
+    }
+
+    /// Requests that wait for the log, and how many may.
+    pub(crate) fn queue(&self) -> (usize, usize) {
+        let free = self.sender().map_or(QUEUE, |sender| sender.capacity());
+        (QUEUE.saturating_sub(free), QUEUE)
     }
 
     /// True when the log takes no more records.

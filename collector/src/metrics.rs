@@ -4,15 +4,18 @@
 //! reason. Label values are fixed at compile time, but for those of the ledger's totals, which are
 //! bounded and escaped ([`totals`]).
 
+mod openmetrics;
+mod outlets;
+pub(crate) mod spans;
 pub(crate) mod totals;
+
+pub(crate) use openmetrics::{convert, openmetrics};
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use mesh_config::adaptive::Held;
-
-use crate::control::{Role, Status};
+use crate::control::Status;
 use crate::forward;
 use crate::otlp::limits::Refusal;
 
@@ -45,6 +48,18 @@ impl Timer {
         self.nanos
             .add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
         self.count.add(1);
+    }
+}
+
+/// Lets one line a second into the log; the counters have the rest.
+#[derive(Debug, Default)]
+pub(crate) struct Throttle(AtomicU64);
+
+impl Throttle {
+    /// Whether a line may be written now.
+    pub(crate) fn is_due(&self, now_ns: u64) -> bool {
+        let second = now_ns / 1_000_000_000;
+        self.0.swap(second, Ordering::Relaxed) != second
     }
 }
 
@@ -102,6 +117,10 @@ macro_rules! metrics {
             $(#[doc = $timer_help] pub(crate) $timer: Timer,)+
             /// What the ledger has counted, by key.
             pub(crate) totals: totals::Totals,
+            /// Cost and duration of received spans.
+            pub(crate) received: spans::Received,
+            /// Keeps clients from flooding the log.
+            pub(crate) told: Throttle,
             spans_refused: [Counter; Refusal::ALL.len()],
             requests_refused: [Counter; RequestRefusal::ALL.len()],
         }
@@ -163,6 +182,12 @@ pub(crate) struct Gauges {
     pub(crate) partitions: usize,
     /// Bytes of requests being worked on.
     pub(crate) in_flight_bytes: usize,
+    /// Requests that wait for the log.
+    pub(crate) log_queue: usize,
+    /// True while the log cannot be written.
+    pub(crate) storage_failing: bool,
+    /// What the collector may use at most.
+    pub(crate) limits: GaugeLimits,
     /// True when the log takes no more records.
     pub(crate) poisoned: bool,
     /// Forwarding; `None` when it is off.
@@ -171,6 +196,17 @@ pub(crate) struct Gauges {
     pub(crate) control: Option<Status>,
     /// Traces under way.
     pub(crate) assembly: crate::assembly::Stats,
+}
+
+/// What the collector may use at most.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct GaugeLimits {
+    /// See [`Gauges::hot_bytes`].
+    pub(crate) hot_bytes: usize,
+    /// See [`Gauges::in_flight_bytes`].
+    pub(crate) in_flight_bytes: usize,
+    /// See [`Gauges::log_queue`].
+    pub(crate) log_queue: usize,
 }
 
 impl Metrics {
@@ -188,8 +224,8 @@ impl Metrics {
         }
     }
 
-    /// Everything in Prometheus' text format.
-    pub(crate) fn render(&self, gauges: &Gauges) -> String {
+    /// Everything in Prometheus' text format, `with_exemplars` only for OpenMetrics.
+    pub(crate) fn render(&self, gauges: &Gauges, with_exemplars: bool) -> String {
         let mut page = Page(String::with_capacity(8 * 1024));
         page.family(
             "requests_refused_total",
@@ -208,6 +244,7 @@ impl Metrics {
         self.plain(&mut page);
         page.gauges(gauges);
         self.totals.render(&mut page.0);
+        self.received.render(&mut page.0, with_exemplars);
         if let Some(status) = &gauges.forward {
             page.forward(status);
         }
@@ -250,81 +287,6 @@ impl Page {
     fn number(&mut self, name: &str, kind: &str, help: &str, value: f64) {
         self.family(name, kind, help);
         let _ = writeln!(self.0, "tracemeter_collector_{name} {value}");
-    }
-
-    fn forward(&mut self, status: &forward::Status) {
-        for (name, help, value) in [
-            (
-                "forward_spans_total",
-                "Spans delivered to the back end.",
-                status.delivered,
-            ),
-            (
-                "forward_batches_total",
-                "Batches delivered.",
-                status.batches,
-            ),
-            (
-                "forward_retries_total",
-                "Tries after a batch's first.",
-                status.retries,
-            ),
-        ] {
-            self.family(name, "counter", help);
-            self.sample(name, "", value);
-        }
-        self.family(
-            "forward_dropped_total",
-            "counter",
-            "Spans not delivered, by reason.",
-        );
-        for (reason, count) in forward::Dropped::ALL.iter().zip(status.dropped) {
-            let label = format!("reason=\"{}\"", reason.as_str());
-            self.sample("forward_dropped_total", &label, count);
-        }
-        for (name, help, value) in [
-            (
-                "forward_queue_bytes",
-                "Bytes that wait for the back end, as they are in the log.",
-                status.queue_bytes as f64,
-            ),
-            (
-                "forward_queue_spans",
-                "Spans that wait for the back end.",
-                status.queue_spans as f64,
-            ),
-            (
-                "forward_lag_seconds",
-                "How long the oldest of them has waited.",
-                status.lag.as_secs_f64(),
-            ),
-        ] {
-            self.number(name, "gauge", help, value);
-        }
-    }
-
-    fn control(&mut self, status: &Status) {
-        for (name, help, value) in rates_gauges(status) {
-            self.number(name, "gauge", help, value);
-        }
-        for (name, help, value) in rates_counters(status) {
-            self.family(name, "counter", help);
-            self.sample(name, "", value);
-        }
-        self.family("rates_role", "gauge", "1 for the part among collectors.");
-        for role in Role::ALL {
-            let label = format!("role=\"{}\"", role.as_str());
-            self.sample("rates_role", &label, u64::from(role == status.role));
-        }
-        self.family(
-            "rates_held_total",
-            "counter",
-            "Windows that changed nothing, by reason.",
-        );
-        for (reason, count) in Held::ALL.iter().zip(status.held) {
-            let label = format!("reason=\"{}\"", reason.as_str());
-            self.sample("rates_held_total", &label, count);
-        }
     }
 
     fn assembly(&mut self, stats: &crate::assembly::Stats) {
@@ -391,6 +353,31 @@ impl Page {
                 gauges.in_flight_bytes as u64,
             ),
             (
+                "log_queue_requests",
+                "Requests that wait for the log.",
+                gauges.log_queue as u64,
+            ),
+            (
+                "limit_hot_bytes",
+                "Most bytes of spans in memory.",
+                gauges.limits.hot_bytes as u64,
+            ),
+            (
+                "limit_in_flight_bytes",
+                "Most bytes of requests in work.",
+                gauges.limits.in_flight_bytes as u64,
+            ),
+            (
+                "limit_log_queue_requests",
+                "Most requests that wait for the log.",
+                gauges.limits.log_queue as u64,
+            ),
+            (
+                "log_failing",
+                "1 while the log cannot be written.",
+                u64::from(gauges.storage_failing),
+            ),
+            (
                 "log_poisoned",
                 "1 after a failed sync.",
                 u64::from(gauges.poisoned),
@@ -401,106 +388,4 @@ impl Page {
         }
         self.assembly(&gauges.assembly);
     }
-}
-
-fn rates_gauges(status: &Status) -> [(&'static str, &'static str, f64); 11] {
-    let summary = &status.summary;
-    let (reported, expected) = status.proxies;
-    [
-        (
-            "rates_version",
-            "Version of the table of rates.",
-            status.version as f64,
-        ),
-        (
-            "rates_keys",
-            "Services and routes with an estimate.",
-            status.keys as f64,
-        ),
-        (
-            "rates_target_traces_per_second",
-            "Traces to keep per second, by the policy.",
-            status.target_per_second,
-        ),
-        (
-            "rates_expected_traces_per_second",
-            "Traces that the table is expected to keep per second.",
-            summary.expected_per_second,
-        ),
-        (
-            "rates_observed_traces_per_second",
-            "Traces decided per second in the last window.",
-            summary.observed_per_second,
-        ),
-        (
-            "rates_exempt_traces_per_second",
-            "Those of exempt services.",
-            summary.exempt_per_second,
-        ),
-        (
-            "rates_level_traces_per_second",
-            "What a busy route keeps per second.",
-            summary.level_per_second,
-        ),
-        (
-            "rates_overshoot",
-            "1 when floors keep more than the target.",
-            f64::from(u8::from(summary.overshoot)),
-        ),
-        (
-            "rates_held_windows",
-            "Windows in a row that changed nothing.",
-            f64::from(summary.held_in_a_row),
-        ),
-        (
-            "rates_proxies_reported",
-            "Proxies that reported in the last window.",
-            f64::from(reported),
-        ),
-        (
-            "rates_proxies_expected",
-            "Proxies that should have reported.",
-            f64::from(expected),
-        ),
-    ]
-}
-
-fn rates_counters(status: &Status) -> [(&'static str, &'static str, u64); 7] {
-    [
-        (
-            "rates_windows_total",
-            "Windows that made a table.",
-            status.updates,
-        ),
-        (
-            "rates_state_damaged_total",
-            "States of control that could not be read at start.",
-            status.damaged,
-        ),
-        (
-            "rates_state_unsaved_total",
-            "States of control that could not be written.",
-            status.unsaved,
-        ),
-        (
-            "rates_late_traces_total",
-            "Decisions that came too late for their window.",
-            status.late,
-        ),
-        (
-            "rates_leader_failures_total",
-            "Times that the leader could not be reached.",
-            status.leader_failures,
-        ),
-        (
-            "rates_reports_refused_total",
-            "Reports of other collectors that were refused.",
-            status.reports_refused,
-        ),
-        (
-            "rates_windows_unreported_total",
-            "Windows that the leader did not get.",
-            status.unreported,
-        ),
-    ]
 }

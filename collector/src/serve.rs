@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use serde::Serialize;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -22,9 +23,11 @@ use crate::otlp::limits::Limits;
 use crate::policy::{PolicyError, Rules};
 use crate::query::{self, QueryEngine, QueryError};
 use crate::server::budget::Budget;
-use crate::server::{App, grpc, http, net};
+use crate::server::{App, gate, grpc, http, net};
 use crate::store::Settings;
 
+/// Number of the signal for a file that would exceed its limit (Linux).
+const SIGXFSZ: i32 = 25;
 /// How often the age of the open generation is looked at.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -67,32 +70,85 @@ pub(crate) enum ServeError {
     Query(#[from] QueryError),
 }
 
+/// The addresses in use.
+#[derive(Debug, Serialize)]
+struct Addresses {
+    grpc: SocketAddr,
+    http: SocketAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sampling: Option<SocketAddr>,
+}
+
+/// The ports, open but not served yet.
+struct Ports {
+    grpc: TcpListener,
+    http: TcpListener,
+    sampling: Option<TcpListener>,
+    addresses: Addresses,
+}
+
+impl Ports {
+    async fn open(args: &ServeArgs) -> Result<Self, ServeError> {
+        let grpc = listen(args.grpc).await?;
+        let http = listen(args.http).await?;
+        let mut addresses = Addresses {
+            grpc: local(&grpc, args.grpc)?,
+            http: local(&http, args.http)?,
+            sampling: None,
+        };
+        let mut sampling = None;
+        if let Some(address) = args.sampling {
+            let listener = listen(address).await?;
+            addresses.sampling = Some(local(&listener, address)?);
+            sampling = Some(listener);
+        }
+        Ok(Self {
+            grpc,
+            http,
+            sampling,
+            addresses,
+        })
+    }
+}
+
 /// Runs until SIGTERM or SIGINT.
 pub(crate) async fn run(args: ServeArgs) -> Result<(), ServeError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Signal)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Signal)?;
+    // A limit on the size of files is a full disk, and no reason to die.
+    let _file_size = signal(SignalKind::from_raw(SIGXFSZ)).map_err(ServeError::Signal)?;
     // Ports first: a second collector with the same ports must not touch the data folder.
-    let grpc_listener = listen(args.grpc).await?;
-    let http_listener = listen(args.http).await?;
-    let addresses = (
-        local(&grpc_listener, args.grpc)?,
-        local(&http_listener, args.http)?,
-    );
-    let (app, forwarder) = open(&args)?;
-    let app = Arc::new(app);
+    let Ports {
+        grpc: grpc_listener,
+        http: http_listener,
+        sampling,
+        addresses,
+    } = Ports::open(&args).await?;
     let (stop, stopped) = watch::channel(false);
-    let servers = [
+    let late = [gate::Late::default(), gate::Late::default()];
+    let [late_grpc, late_http] = late.clone();
+    let mut servers = vec![
         tokio::spawn(net::serve(
             grpc_listener,
-            grpc::routes(app.clone()),
+            gate::routes(late_grpc),
             stopped.clone(),
         )),
         tokio::spawn(net::serve(
             http_listener,
-            http::routes(app.clone()),
+            gate::routes(late_http),
             stopped.clone(),
         )),
     ];
+    let (app, forwarder) = open(&args)?;
+    let app = Arc::new(app);
+    let [late_grpc, late_http] = late;
+    // Nobody else sets them.
+    let _ = late_grpc.set(grpc::routes(app.clone()));
+    let _ = late_http.set(http::routes(app.clone()));
+    if let Some(listener) = sampling {
+        let routes = http::sampling_routes(app.clone());
+        servers.push(tokio::spawn(net::serve(listener, routes, stopped.clone())));
+    }
     let control = tokio::spawn(control::run(app.control.clone(), stopped.clone()));
     let (stop_forwarding, told) = watch::channel(false);
     let forwarding = tokio::spawn(forwarder.run(told));
@@ -102,12 +158,12 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), ServeError> {
         tokio::spawn(alerts::tell(app.clone())),
     ];
     if let Some(path) = &args.addresses_file {
-        write_addresses(path, addresses).map_err(|source| ServeError::AddressesFile {
+        write_addresses(path, &addresses).map_err(|source| ServeError::AddressesFile {
             path: path.clone(),
             source,
         })?;
     }
-    tracing::info!(grpc = %addresses.0, http = %addresses.1, "ready");
+    tracing::info!(grpc = %addresses.grpc, http = %addresses.http, "ready");
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
@@ -126,15 +182,19 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), ServeError> {
     // After the servers: the last requests are forwarded too.
     let _ = stop_forwarding.send(true);
     drop(forwarding.await);
-    // Joins threads and writes a file: not on a worker of the runtime.
+    close(&app).await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Joins threads and writes a file: not on a worker of the runtime.
+async fn close(app: &Arc<App>) {
     let closing = app.clone();
     let close = move || {
         closing.engine.close();
         closing.alerts.look(closing.engine.store());
     };
     drop(tokio::task::spawn_blocking(close).await);
-    tracing::info!("stopped");
-    Ok(())
 }
 
 fn open(args: &ServeArgs) -> Result<(App, Forwarder), ServeError> {
@@ -199,12 +259,10 @@ async fn tick(app: Arc<App>) {
 }
 
 /// Written under another name and renamed, so that a reader never sees half of it.
-fn write_addresses(path: &Path, (grpc, http): (SocketAddr, SocketAddr)) -> std::io::Result<()> {
+fn write_addresses(path: &Path, addresses: &Addresses) -> std::io::Result<()> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".tmp");
-    std::fs::write(
-        &temporary,
-        format!("{{\"grpc\":\"{grpc}\",\"http\":\"{http}\"}}\n"),
-    )?;
+    let json = serde_json::to_string(addresses)?;
+    std::fs::write(&temporary, json + "\n")?;
     std::fs::rename(&temporary, path)
 }

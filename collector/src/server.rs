@@ -13,6 +13,7 @@
 pub(crate) mod api;
 pub(crate) mod body;
 pub(crate) mod budget;
+pub(crate) mod gate;
 pub(crate) mod grpc;
 pub(crate) mod http;
 pub(crate) mod ingest;
@@ -25,7 +26,7 @@ use crate::alerts::Alerts;
 use crate::control::Control;
 use crate::engine::Engine;
 use crate::forward::Queue;
-use crate::metrics::{Gauges, Metrics};
+use crate::metrics::{GaugeLimits, Gauges, Metrics};
 use crate::otlp::limits::Limits;
 use crate::policy::Rules;
 use crate::query::QueryEngine;
@@ -73,6 +74,13 @@ impl App {
             waiting,
             partitions,
             in_flight_bytes: self.budget.used(),
+            log_queue: self.engine.queue().0,
+            storage_failing: self.engine.is_failing(),
+            limits: GaugeLimits {
+                hot_bytes: self.engine.store().max_hot_bytes(),
+                in_flight_bytes: self.budget.limit(),
+                log_queue: self.engine.queue().1,
+            },
             poisoned: self.engine.is_poisoned(),
             forward: self.forward.status(),
             control: self.control.is_enabled().then(|| self.control.status()),

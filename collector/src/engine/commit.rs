@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use tokio::sync::mpsc::Receiver;
 
+use super::failing::Failing;
 use super::{Append, AppendError, Command, Rows, Taps};
 use crate::control;
 use crate::forward::Position;
@@ -33,6 +34,7 @@ pub(super) struct Committer {
     pub(super) poisoned: Arc<AtomicBool>,
     pub(super) sealed: Sender<Arc<Sealed>>,
     pub(super) taps: Taps,
+    pub(super) failing: Arc<Failing>,
     /// Compacted segments that are still there.
     pub(super) retained: BTreeSet<u64>,
 }
@@ -73,6 +75,7 @@ impl Committer {
                 0
             }
             Command::Tick => {
+                self.failing.look();
                 self.remove_segments();
                 0
             }
@@ -115,6 +118,7 @@ impl Committer {
             if self.log.is_poisoned() {
                 self.poisoned.store(true, Ordering::Release);
             }
+            self.failing.set();
             tracing::error!(%error, requests = records.len(), "requests were not stored");
             for (_, reply) in waiting {
                 // A client that has gone needs no answer.
@@ -122,6 +126,7 @@ impl Committer {
             }
             return;
         }
+        self.failing.clear();
         self.metrics.log_records.add(records.len() as u64);
         let segment = self.log.current();
         for (record, ((rows, reply), number)) in
@@ -148,6 +153,9 @@ impl Committer {
                 })?;
                 self.metrics.spans.add(inserted.new);
                 self.metrics.duplicates.add(inserted.duplicates);
+                if inserted.duplicates == 0 {
+                    self.metrics.received.add(batch);
+                }
                 Ok(inserted)
             }
             Rows::Ledger(batch) => {

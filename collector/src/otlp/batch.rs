@@ -203,6 +203,8 @@ pub(crate) struct Refused {
     counts: [u64; Refusal::ALL.len()],
     /// What was wrong with the first one, for the client.
     pub(crate) first: Option<String>,
+    /// The trace of the first one that names one, for the log.
+    pub(crate) trace_id: Option<[u8; 16]>,
 }
 
 impl Refused {

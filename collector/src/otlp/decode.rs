@@ -168,6 +168,9 @@ fn one_span<'a>(
             batch.text.truncate(text_before);
             scratch.known.clear();
             batch.refused.add(error.reason, || error.detail);
+            if batch.refused.trace_id.is_none() {
+                batch.refused.trace_id = span::trace_id(message);
+            }
         }
     }
 }

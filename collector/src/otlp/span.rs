@@ -170,6 +170,18 @@ fn read<'a>(
     Ok(fields)
 }
 
+/// The trace id of a span that may be damaged elsewhere.
+pub(super) fn trace_id(message: &[u8]) -> Option<[u8; 16]> {
+    let mut reader = Reader::new(message);
+    while let Ok(Some((number, value))) = reader.next() {
+        if number == 1 {
+            let id: [u8; 16] = value.bytes().ok()?.try_into().ok()?;
+            return (id != [0; 16]).then_some(id);
+        }
+    }
+    None
+}
+
 fn id<const N: usize>(bytes: &[u8], reason: Refusal, what: &str) -> Result<[u8; N], SpanError> {
     <[u8; N]>::try_from(bytes).map_err(|_| {
         refuse(

@@ -34,6 +34,11 @@ impl Budget {
         }
     }
 
+    /// Bytes that may be taken.
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// Bytes taken.
     pub(crate) fn used(&self) -> usize {
         self.used.load(Ordering::Relaxed)

@@ -14,12 +14,13 @@ use super::body::{self, Encoding, MAX_BODY};
 use super::ingest::{self, Accepted, Export, Form, IngestError, RETRY_AFTER_S, Signal};
 use super::{App, api};
 use crate::control;
-use crate::metrics::RequestRefusal as Why;
+use crate::metrics::{self, RequestRefusal as Why};
 use crate::otlp::reply;
 use crate::page;
 
 const PROTOBUF: &str = "application/x-protobuf";
 const JSON: &str = "application/json";
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// The routes of the HTTP port.
 pub(crate) fn routes(app: Arc<App>) -> Router {
@@ -38,9 +39,18 @@ pub(crate) fn routes(app: Arc<App>) -> Router {
         .route("/sampling", get(control::sampling))
         .route("/api/sampling", get(control::sampling))
         .route("/api/alerts", get(api::alerts))
-        .route("/metrics", get(metrics))
+        .route("/metrics", get(prometheus))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
+        .fallback(|| async { (StatusCode::NOT_FOUND, "not found\n") })
+        .with_state(app)
+}
+
+/// The routes of the port for Jaeger remote sampling.
+pub(crate) fn sampling_routes(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/sampling", get(control::sampling))
+        .route("/", get(control::sampling))
         .fallback(|| async { (StatusCode::NOT_FOUND, "not found\n") })
         .with_state(app)
 }
@@ -162,16 +172,20 @@ fn failure(form: Form, error: &IngestError) -> Response {
     response
 }
 
-async fn metrics(State(app): State<Arc<App>>) -> Response {
-    let text = app.metrics.render(&app.gauges()) + &app.alerts.metrics();
-    (
-        [(
-            header::CONTENT_TYPE,
-            "text/plain; version=0.0.4; charset=utf-8",
-        )],
-        text,
-    )
-        .into_response()
+/// Prometheus' text format, or OpenMetrics (with exemplars) for clients that prefer it.
+async fn prometheus(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+    let accept = headers
+        .get(header::ACCEPT)
+        .and_then(|value| value.to_str().ok());
+    let openmetrics = accept.is_some_and(metrics::openmetrics);
+    let text = app.metrics.render(&app.gauges(), openmetrics) + &app.alerts.metrics();
+    let (media_type, text) = if openmetrics {
+        (OPENMETRICS, metrics::convert(&text))
+    } else {
+        ("text/plain; version=0.0.4; charset=utf-8", text)
+    };
+    let fields = [(header::CONTENT_TYPE, media_type), (header::VARY, "accept")];
+    (fields, text).into_response()
 }
 
 async fn ready(State(app): State<Arc<App>>) -> Response {
@@ -179,6 +193,8 @@ async fn ready(State(app): State<Arc<App>>) -> Response {
         "shutting down"
     } else if app.engine.is_poisoned() {
         "the log is poisoned by a failed sync; restart the collector"
+    } else if app.engine.is_failing() {
+        "the log cannot be written; is the disk full?"
     } else if app.engine.store().is_full() {
         "rows in memory wait for compaction"
     } else {

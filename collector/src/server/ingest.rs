@@ -246,6 +246,13 @@ fn spans(app: &App, raw: &[u8], received_ns: u64) -> Result<Decoded, IngestError
     for (reason, count) in batch.refused.by_reason() {
         app.metrics.refuse_spans(reason, count);
     }
+    let refused = batch.refused.total();
+    if refused > 0 && app.metrics.told.is_due(received_ns) {
+        let trace_id = batch.refused.trace_id.map(u128::from_be_bytes);
+        let trace_id = trace_id.map(|id| format!("{id:032x}"));
+        let cause = batch.refused.message();
+        tracing::warn!(spans = refused, trace_id, cause, "refused spans");
+    }
     let accepted = Accepted {
         rejected: batch.refused.total(),
         message: batch.refused.message(),

@@ -269,6 +269,11 @@ impl Store {
         (rows, inner.sealed.len(), inner.partitions.len())
     }
 
+    /// Memory that all rows may take.
+    pub(crate) fn max_hot_bytes(&self) -> usize {
+        self.settings.hot_bytes
+    }
+
     /// True while no more rows may be taken.
     pub(crate) fn is_full(&self) -> bool {
         self.hot_bytes() >= self.settings.hot_bytes
