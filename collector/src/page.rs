@@ -76,7 +76,8 @@ const SERVICES: &str = "SELECT service_name, SUM(cost_usd) AS cost, COUNT(*) AS 
 const CLASSES: &str = "SELECT data_tag, COUNT(*) AS spans, SUM(cost_usd) AS cost FROM spans \
      WHERE timestamp > NOW() - INTERVAL '1 day' GROUP BY data_tag ORDER BY data_tag";
 const EXACT: &str = "SELECT service_name, SUM(cost_usd) AS cost, SUM(requests) AS requests \
-     FROM cost_by_service WHERE minute > NOW() - INTERVAL '1 day' \
+     FROM cost_by_service \
+     WHERE minute > NOW() - INTERVAL '1 day' AND basis = 'ledger' \
      GROUP BY service_name ORDER BY cost DESC LIMIT 50";
 
 async fn overview(app: &App) -> Result<Html, QueryError> {
