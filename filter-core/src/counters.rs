@@ -122,6 +122,8 @@ counters! {
     ExportRetries = "export_retries_total",
     /// Export requests that the proxy would not send: the cluster is not known to it.
     ExportNoCluster = "export_no_cluster_total",
+    /// Bodies that a VM before this one has left and this one has taken over.
+    ParcelsTaken = "parcels_taken_over_total",
     /// Bytes of all export bodies as they were sent, ledger deltas and repetitions included.
     ExportBytes = "export_bytes_total",
     /// Bytes of the same bodies before compression.

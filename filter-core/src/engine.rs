@@ -21,6 +21,7 @@ use crate::export::{Dispatch, Outcome};
 use crate::facts::Protocol;
 use crate::headers::HeaderBlock;
 use crate::identity::{Identity, Node};
+use crate::parcels::{self, Parcels};
 use crate::per_minute::PerMinute;
 use crate::rates::Rates;
 use crate::redact::Tenants;
@@ -88,6 +89,8 @@ pub struct Engine {
     outlet: Outlet,
     /// Those of earlier policies that still hold something, the oldest first.
     draining: Vec<Outlet>,
+    /// What VMs before this one have left.
+    parcels: Parcels,
     /// How many were taken over: their numbers tell their requests apart.
     outlets: u64,
     counters: Counters,
@@ -119,6 +122,7 @@ impl Engine {
             client_errors: PerMinute::new(sampling.error_flood.kept_per_minute, max_routes),
             outlet: Outlet::new(&settings, &identity),
             draining: Vec::new(),
+            parcels: Parcels::default(),
             outlets: 0,
             counters: Counters::default(),
             overwrite_checks: 0,
@@ -136,6 +140,7 @@ impl Engine {
         if let (Some(rates), Some(previous)) = (&mut self.rates, previous.rates.take()) {
             rates.take_over(previous);
         }
+        self.parcels.take_over(previous.parcels);
         let taken = previous.draining.into_iter().chain([previous.outlet]);
         for mut outlet in taken.filter(|outlet| !outlet.is_drained()) {
             self.outlets += 1;
@@ -149,10 +154,31 @@ impl Engine {
         }
     }
 
+    /// Takes in what a VM before this one has left: see [`crate::parcels`].
+    pub fn take_parcels(&mut self, bytes: &[u8]) {
+        self.parcels.take_in(bytes, &mut self.counters);
+    }
+
+    /// Leaves all that waits for the collector to the VM after this one, behind what others have
+    /// left in `out`. What finds no room is counted as dropped.
+    pub fn leave_parcels(&mut self, now_unix_nanos: u64, out: &mut Vec<u8>) {
+        self.settle_decided();
+        let fresh = Outlet::new(&self.settings, &self.identity);
+        let own = std::mem::replace(&mut self.outlet, fresh);
+        let outlets = std::mem::take(&mut self.draining).into_iter().chain([own]);
+        let mut all: Vec<_> = std::mem::take(&mut self.parcels).into_waiting().collect();
+        for outlet in outlets {
+            all.extend(outlet.into_parcels(now_unix_nanos));
+        }
+        let lost = parcels::pack(&all, out);
+        self.counters.add(Counter::SpansDroppedQueueFull, lost);
+    }
+
     /// Whether nothing waits for the collector any more.
     #[must_use]
     pub fn is_drained(&self) -> bool {
         let settled = !self.rates.as_ref().is_some_and(Rates::has_unsent);
+        let settled = settled && self.parcels.is_empty();
         settled && self.outlet.is_drained() && self.draining.iter().all(Outlet::is_drained)
     }
 
@@ -214,14 +240,20 @@ impl Engine {
     pub fn poll_export(&mut self, now_unix_nanos: u64) -> Option<Dispatch> {
         let counters = &mut self.counters;
         let mut outlets = self.draining.iter_mut().chain([&mut self.outlet]);
-        outlets.find_map(|outlet| outlet.poll(now_unix_nanos, counters))
+        let found = outlets.find_map(|outlet| outlet.poll(now_unix_nanos, counters));
+        found.or_else(|| self.parcels.poll(now_unix_nanos))
     }
 
     /// Takes the outcome of an export request; `entropy` is any random number. An unknown id is
     /// ignored.
     pub fn export_outcome(&mut self, id: u64, outcome: Outcome, now_unix_nanos: u64, entropy: u64) {
+        let counters = &mut self.counters;
+        if id & parcels::ID_BIT != 0 {
+            let parcels = &mut self.parcels;
+            return parcels.on_outcome(id, outcome, now_unix_nanos, entropy, counters);
+        }
         for outlet in self.draining.iter_mut().chain([&mut self.outlet]) {
-            outlet.on_outcome(id, outcome, now_unix_nanos, entropy, &mut self.counters);
+            outlet.on_outcome(id, outcome, now_unix_nanos, entropy, counters);
         }
     }
 
@@ -229,7 +261,8 @@ impl Engine {
     #[must_use]
     pub fn buffered_bytes(&self) -> usize {
         let outlets = self.draining.iter().chain([&self.outlet]);
-        outlets.map(|outlet| outlet.exporter.buffered_bytes()).sum()
+        let spans: usize = outlets.map(|outlet| outlet.exporter.buffered_bytes()).sum();
+        spans + self.parcels.bytes()
     }
 
     /// The counts since they were last drained.

@@ -145,6 +145,15 @@ impl Exporter {
         }
     }
 
+    /// All that is buffered or under way as finished bodies, with their spans.
+    pub(crate) fn into_bodies(mut self) -> impl Iterator<Item = (u64, Vec<u8>)> {
+        self.close();
+        let open = Some(self.open).filter(|batch| batch.count > 0);
+        let batches = self.sealed.into_iter().chain(open);
+        let envelope = self.envelope;
+        batches.map(move |batch| (batch.count, envelope.wrap(&batch.spans)))
+    }
+
     /// Lowers the bound of the buffered bytes.
     pub(crate) fn shrink(&mut self, queue_bytes: usize, counters: &mut Counters) {
         self.settings.queue_bytes = self.settings.queue_bytes.min(queue_bytes);

@@ -34,6 +34,7 @@ pub mod headers;
 pub mod identity;
 pub mod ledger;
 pub mod otlp;
+pub mod parcels;
 pub mod per_minute;
 pub mod rates;
 mod redact;

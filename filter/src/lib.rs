@@ -28,6 +28,7 @@ mod entropy;
 mod host;
 mod metrics;
 mod node;
+mod parcels;
 mod rates;
 #[expect(
     unsafe_code,

@@ -16,6 +16,7 @@ use crate::entropy::HostEntropy;
 use crate::host::{self, DispatchError};
 use crate::metrics::Metrics;
 use crate::node;
+use crate::parcels;
 use crate::rates;
 use crate::returns;
 use crate::stream::Stream;
@@ -48,6 +49,10 @@ thread_local! {
     /// root context cannot wait itself: once it is replaced, the host forgets its calls as soon as
     /// another one of the same configuration is replaced. Both ends of a reload share this VM.
     static LEGACY: RefCell<Vec<(String, Engine)>> = const { RefCell::new(Vec::new()) };
+
+    /// Keys of the root contexts of this VM that live: one that ends without another of its key
+    /// leaves what it holds to another VM.
+    static LIVING: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
 }
 
 /// What a call to the collector carries.
@@ -75,6 +80,8 @@ pub(crate) struct Root {
     calls: Vec<(u32, Call)>,
     /// Plugin name and root id: what successors of this root context have in common with it.
     key: String,
+    /// Whether it stands among the living.
+    is_living: bool,
 }
 
 impl Root {
@@ -90,6 +97,7 @@ impl Root {
             gzip: false,
             calls: Vec::new(),
             key: String::new(),
+            is_living: false,
         }
     }
 
@@ -282,6 +290,12 @@ impl Context for Root {
     /// A newer configuration took this one's place and no request of it is left: what it still
     /// holds goes to its successor. (When Envoy stops, nothing is sent any more in any case.)
     fn on_done(&mut self) -> bool {
+        if std::mem::take(&mut self.is_living) {
+            LIVING.with_borrow_mut(|living| {
+                let own = living.iter().position(|key| *key == self.key);
+                own.map(|index| living.swap_remove(index));
+            });
+        }
         let shared = self.shared.take().and_then(Rc::into_inner);
         let Some(mut engine) = shared.map(|shared| shared.into_inner().engine) else {
             return true;
@@ -290,6 +304,13 @@ impl Context for Root {
             metrics.flush(engine.counters(), 0);
         }
         if engine.is_drained() {
+            return true;
+        }
+        if !LIVING.with_borrow(|living| living.contains(&self.key)) {
+            parcels::leave(&mut engine, &self.key);
+            if let Some(metrics) = &mut self.metrics {
+                metrics.flush(engine.counters(), 0);
+            }
             return true;
         }
         LEGACY.with_borrow_mut(|legacy| {
@@ -318,6 +339,10 @@ impl RootContext for Root {
             &host::text_property(root_id),
         ]
         .concat();
+        if !std::mem::replace(&mut self.is_living, true) {
+            LIVING.with_borrow_mut(|living| living.push(self.key.clone()));
+            parcels::prepare(&self.key);
+        }
         match Policy::from_json(&bytes) {
             Ok(loaded) => {
                 for warning in &loaded.warnings {
@@ -347,6 +372,7 @@ impl RootContext for Root {
         };
         let now = host::now_unix_nanos();
         self.inherit(&mut shared);
+        parcels::take(&mut shared.engine, &self.key);
         let refused = shared.entropy.take_failures();
         shared.engine.count(Counter::EntropyFallback, refused);
         shared.engine.tick(now);

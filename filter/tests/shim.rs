@@ -208,8 +208,8 @@ fn a_tick_with_nothing_to_do_makes_few_host_calls() {
     let made = calls();
     assert_eq!(
         made,
-        ["get_current_time", "increment_metric"],
-        "the heart-beat only"
+        ["get_current_time", "get_shared_data", "increment_metric"],
+        "the heart-beat, and what another VM may have left"
     );
 }
 
@@ -544,6 +544,33 @@ fn quick_changes_lose_nothing_until_somebody_takes_over() {
     }
     assert_eq!(host(|host| host.metric("spans_exported_total")), 10);
     assert_eq!(host(|host| host.metric("requests_total")), 10);
+}
+
+#[test]
+fn a_vm_that_ends_leaves_its_spans_and_counts_to_the_next_one() {
+    let first = start(&policy("1", ""));
+    first.tick(1);
+    exchange(first, 10, REQUEST, 200);
+    assert!(first.on_done());
+    assert!(http_calls().is_empty(), "it cannot send any more");
+    let second = Root::configured(2, &policy("0", ""));
+    exchange(second, 11, REQUEST, 200);
+    let mut sent = Vec::new();
+    for _ in 0..10 {
+        second.tick(2);
+        for call in http_calls() {
+            second.answer(&call, &[(":status", "200")]);
+            sent.push(header(&call.headers, ":path").to_owned());
+        }
+    }
+    sent.sort();
+    assert_eq!(sent, ["/v1/metrics", "/v1/metrics", "/v1/traces"]);
+    assert_eq!(host(|host| host.metric("parcels_taken_over_total")), 2);
+    assert_eq!(host(|host| host.metric("spans_exported_total")), 1);
+    assert_eq!(host(|host| host.metric("requests_ended_total")), 2);
+    assert_eq!(host(|host| host.metric("queue_bytes")), 0);
+    second.tick(2);
+    assert!(http_calls().is_empty(), "taken once");
 }
 
 // === export ===

@@ -274,8 +274,8 @@ async fn a_changed_listener_serves_both_policies_until_it_has_drained_and_loses_
     settle(&proxy, &requests).await;
 }
 
-/// Another module means another VM, and a VM that ends cannot send any more: up to two ticks of
-/// spans go with it. Requests and counters do not.
+/// Another module means another VM, and a VM that ends cannot send any more: what it still holds
+/// its successor sends.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_build_of_the_module_takes_over_without_a_failed_request() {
     let mut proxy = Proxy::start("members").await;
@@ -308,21 +308,22 @@ async fn another_build_of_the_module_takes_over_without_a_failed_request() {
         Ok((counted >= count && proxy.counted("queue_bytes").await == 0).then_some(counted))
     });
     assert_eq!(settled.await.unwrap(), count);
-    let spans: BTreeSet<String> = proxy
-        .receiver
-        .spans()
-        .into_iter()
-        .map(|span| span.trace_id)
-        .collect();
-    let under = |form| -> Vec<&Seen> { requests.iter().filter(|seen| by(seen, form)).collect() };
-    let lost = |form| {
-        let missing = |seen: &&&Seen| !spans.contains(seen.trace_id());
-        under(form).iter().filter(missing).count()
+    let missing = async || {
+        let spans = proxy.receiver.spans().into_iter();
+        let spans: BTreeSet<String> = spans.map(|span| span.trace_id).collect();
+        let missing = requests
+            .iter()
+            .filter(|seen| !spans.contains(seen.trace_id()));
+        Ok((missing.count() == 0).then_some(()))
     };
-    println!(
-        "{} of {} spans went with the old VM",
-        lost("members"),
-        under("members").len()
-    );
-    assert_eq!(lost("compact"), 0, "spans of the new module");
+    let whole = wait::until("the spans of both modules", LIMIT, missing).await;
+    let held = requests.iter().filter(|seen| by(seen, "members")).count();
+    assert!(held > 0, "the old module had requests");
+    whole.unwrap();
+    let ledger = wait::until("the ledger to be complete", LIMIT, async || {
+        let ledger = proxy.receiver.ledger();
+        Ok((ledger.requests >= count).then_some(ledger))
+    });
+    assert_eq!(ledger.await.unwrap().requests, count, "each counted once");
+    assert!(proxy.counted("parcels_taken_over_total").await > 0);
 }

@@ -8,6 +8,7 @@ use crate::export::{Dispatch, Exporter, Outcome, Signal};
 use crate::identity::Identity;
 use crate::ledger::{Amounts, Flush, Key, Ledger};
 use crate::otlp::request::Envelope;
+use crate::parcels::Parcel;
 use crate::settings::Settings;
 
 /// The upper bits of a dispatch id name the outlet, one bit the signal, the rest the request.
@@ -56,6 +57,22 @@ impl Outlet {
         self.number = number;
         self.exporter.close();
         self.flush.close();
+    }
+
+    /// All of it as finished bodies.
+    pub(super) fn into_parcels(mut self, now_unix_nanos: u64) -> Vec<Parcel> {
+        let spans = self.exporter.into_bodies().map(|(spans, body)| Parcel {
+            signal: Signal::Traces,
+            spans,
+            body,
+        });
+        let counts = self.flush.into_bodies(&mut self.ledger, now_unix_nanos);
+        let counts = counts.into_iter().map(|body| Parcel {
+            signal: Signal::Metrics,
+            spans: 0,
+            body,
+        });
+        spans.chain(counts).collect()
     }
 
     /// Whether nothing waits for the collector.

@@ -74,6 +74,21 @@ impl Flush {
         }
     }
 
+    /// All that is not acknowledged as finished bodies: the delta under way, and the next one.
+    pub(crate) fn into_bodies(mut self, ledger: &mut Ledger, now_nanos: u64) -> Vec<Vec<u8>> {
+        let mut bodies = Vec::new();
+        bodies.extend(self.sealed.take().map(|sealed| sealed.body));
+        if self.settings.enabled && !ledger.is_empty() {
+            let window = Window {
+                from_unix_nanos: self.window_start_nanos.unwrap_or(now_nanos),
+                until_unix_nanos: now_nanos,
+            };
+            let counted = ledger.take();
+            bodies.push(encode(&self.resource, self.next_sequence, window, &counted));
+        }
+        bodies
+    }
+
     /// Whether a delta waits for its acknowledgement.
     #[must_use]
     pub fn is_pending(&self) -> bool {
