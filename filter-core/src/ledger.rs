@@ -282,10 +282,11 @@ fn write_key(key: &Key<'_>, out: &mut Vec<u8>) {
         if index > 0 {
             out.push(SEPARATOR);
         }
-        out.extend(
-            part.iter()
-                .map(|byte| if *byte == SEPARATOR { b'?' } else { *byte }),
-        );
+        let from = out.len();
+        out.extend_from_slice(part);
+        for byte in out.iter_mut().skip(from).filter(|byte| **byte == SEPARATOR) {
+            *byte = b'?';
+        }
     }
 }
 
