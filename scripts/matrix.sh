@@ -14,7 +14,7 @@ cd "$ROOT"
 # The newest build of each line with the V8 engine inside (that of 1.38.3 has none).
 LINES=(1.36.4 1.37.0 1.38.2 1.39.3 1.40.0)
 # Test binaries that start no Envoy, or test this repository rather than the proxy.
-NO_ENVOY="repository istio images monitoring guides"
+NO_ENVOY="repository istio images monitoring guides module budgets"
 PAGE=docs/compatibility.md
 
 # Options of Envoy that a test needs and older lines do not know: such a test must fail there, so that
