@@ -244,6 +244,13 @@ fn goals(proxied: bool, found: &[Found]) {
         trimmed_mean(&found[index].visits)
     };
     let base = of(Variant::Nothing);
+    let control = of(Variant::Control) / base;
+    if !(0.96..=1.04).contains(&control) {
+        println!(
+            "no verdict: the machine was too busy, no filter differs from itself by {control:.2}"
+        );
+        return;
+    }
     let (ours, ours_all) = (of(Variant::Ours(0.0)), of(Variant::Ours(1.0)));
     let (native, native_all) = (of(Variant::Native(1)), of(Variant::Native(100)));
     let limit = if proxied { 1.10 } else { 1.20 };
