@@ -101,7 +101,7 @@ async fn exported_bytes_are_below_a_thousandth_of_what_is_proxied() {
             service: "ingress".to_owned(),
             ingress: true,
             routes: vec![(SERVICE_A.to_owned(), app.address())],
-            workers: 2,
+            workers: 4,
             ..Proxy::default()
         })
         .await
