@@ -42,10 +42,10 @@ pub(crate) const PER_REQUEST: [PerRequest; 5] = [
 ];
 
 /// Bytes of the whole module. Envoy's memory grows with the code.
-pub(crate) const MODULE_BYTES: u64 = 670_000;
+pub(crate) const MODULE_BYTES: u64 = 680_000;
 
 /// Bytes of the module's code.
-pub(crate) const CODE_BYTES: u64 = 588_000;
+pub(crate) const CODE_BYTES: u64 = 597_000;
 
 /// Bytes that one more span adds to a batch before compression.
 pub(crate) const SPAN_BYTES: u64 = 730;
