@@ -45,11 +45,13 @@ const LEDGER: &str = "SELECT * FROM ledger_rows WHERE basis IS NULL OR basis = '
 const COVERED: &str = "SELECT DISTINCT service_name AS covered_service, minute AS covered_day \
      FROM ledger_days WHERE basis = 'ledger'";
 
-/// Exact rows, and estimates where there are none.
-const COUNTED: &str = "SELECT {rows}.* EXCEPT (basis), COALESCE(basis, 'ledger') AS basis \
-     FROM {rows} LEFT JOIN ledger_covered ON service_name = covered_service \
-     AND date_trunc('day', minute) = covered_day \
-     WHERE covered_day IS NULL OR basis IS NULL OR basis = 'ledger'";
+/// Exact rows, and estimates where there are none. The exact ones take no join; the small side
+/// of the other is its left, of which the engine makes the hash table.
+const COUNTED: &str = "SELECT * EXCEPT (basis), 'ledger' AS basis FROM {rows} \
+     WHERE basis IS NULL OR basis = 'ledger' \
+     UNION ALL SELECT * FROM ledger_covered \
+     RIGHT ANTI JOIN (SELECT * FROM {rows} WHERE basis = 'estimate') AS estimated \
+     ON service_name = covered_service AND date_trunc('day', minute) = covered_day";
 
 /// Views over counts by a unit of time. Costs count every request, kept or not; `requests` counts
 /// each request once, at the service that was called.
