@@ -66,7 +66,7 @@ fn now() -> u64 {
 impl Alerts {
     /// Reads what is remembered in `dir`; says what was counted.
     pub(crate) fn open(dir: &Path, rules: &Rules, webhook: &str) -> (Self, Until) {
-        let saved = file::load(dir);
+        let saved = file::load(dir, now());
         let counted = saved.counted;
         let inner = Inner {
             board: Board::new(rules.alerts().to_vec(), saved.alerts),

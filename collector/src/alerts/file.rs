@@ -43,14 +43,22 @@ fn path(dir: &Path) -> PathBuf {
     dir.join(NAME)
 }
 
-/// Reads what is remembered; nothing when there is no file.
-pub(super) fn load(dir: &Path) -> Saved {
+/// Reads what is remembered. Without a file what arrived before `now_ns` counts as counted: it was
+/// stored by a version without alerts.
+pub(super) fn load(dir: &Path, now_ns: u64) -> Saved {
+    let fresh = || Saved {
+        counted: Until {
+            arrived_ns: now_ns,
+            judged_ns: now_ns,
+        },
+        ..Saved::default()
+    };
     let bytes = match std::fs::read(path(dir)) {
         Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Saved::default(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return fresh(),
         Err(error) => {
             tracing::error!(%error, "cannot read the state of alerts; they begin anew");
-            return Saved::default();
+            return fresh();
         }
     };
     match serde_json::from_slice::<Saved>(&bytes) {
@@ -63,7 +71,7 @@ pub(super) fn load(dir: &Path) -> Saved {
             let aside = dir.join(format!("{NAME}.damaged"));
             drop(std::fs::rename(path(dir), aside));
             tracing::error!(reason, "the state of alerts is damaged; they begin anew");
-            Saved::default()
+            fresh()
         }
     }
 }
@@ -77,4 +85,30 @@ pub(super) fn save(dir: &Path, saved: &Saved) -> io::Result<()> {
     drop(file);
     std::fs::rename(&temporary, path(dir))?;
     File::open(dir)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_saved_is_read_back_and_a_damaged_file_is_put_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(load(dir.path(), 7).counted.arrived_ns, 7, "no file yet");
+        let counted = Until {
+            arrived_ns: 3,
+            judged_ns: 4,
+        };
+        save(dir.path(), &Saved::new(counted, Vec::new(), Vec::new())).unwrap();
+        assert_eq!(load(dir.path(), 7).counted, counted);
+        for damaged in [
+            "{",
+            "{\"version\":2,\"counted\":{\"arrived_ns\":1,\"judged_ns\":1},\"alerts\":[],\"waiting\":[]}",
+        ] {
+            std::fs::write(path(dir.path()), damaged).unwrap();
+            assert_eq!(load(dir.path(), 7).counted.arrived_ns, 7, "{damaged}");
+            assert!(dir.path().join("alerts.json.damaged").exists());
+            assert!(!path(dir.path()).exists());
+        }
+    }
 }
