@@ -82,15 +82,18 @@ get_node() {
   apt_install nodejs || fail "node is missing: install Node 18 or newer"
 }
 
-# A decoder written by others: tests read our batches with it.
-get_decoder() {
-  local stamp=$CACHE/py-venv/.opentelemetry-proto-$OPENTELEMETRY_PROTO_VERSION
+# Clients written by others: their decoder reads our batches, their exporters send to the collector.
+get_stock_clients() {
+  local stamp=$CACHE/py-venv/.opentelemetry-$OPENTELEMETRY_VERSION package
+  local -a packages=()
   [ -f "$stamp" ] && return 0
-  say "getting opentelemetry-proto $OPENTELEMETRY_PROTO_VERSION for Python"
+  say "getting OpenTelemetry $OPENTELEMETRY_VERSION for Python"
   [ -x "$CACHE/py-venv/bin/python" ] || python3 -m venv "$CACHE/py-venv"
-  "$CACHE/py-venv/bin/pip" install --quiet --disable-pip-version-check \
-    "opentelemetry-proto==$OPENTELEMETRY_PROTO_VERSION" ||
-    fail "pip could not install opentelemetry-proto==$OPENTELEMETRY_PROTO_VERSION: is a package index reachable?"
+  for package in proto sdk exporter-otlp-proto-grpc exporter-otlp-proto-http; do
+    packages+=("opentelemetry-$package==$OPENTELEMETRY_VERSION")
+  done
+  "$CACHE/py-venv/bin/pip" install --quiet --disable-pip-version-check "${packages[@]}" ||
+    fail "pip could not install ${packages[*]}: is a package index reachable?"
   touch "$stamp"
 }
 
@@ -166,8 +169,8 @@ claim_build_cache
 get_node
 choose_wasm_toolchain
 get_envoy
-get_decoder
 get_s3_server
+get_stock_clients
 get_bill_validator
 get_manifest_validators
 get_servers
