@@ -15,6 +15,7 @@ CYCLONEDX_VERSION=11.12.0
 NPM_TOOLS=$CACHE/tools/npm
 PROMETHEUS_OPERATOR_MODELS_VERSION=6.0.0
 NPM_YAML_VERSION=2.8.1
+PLAYWRIGHT_VERSION=1.64.1
 # Programs of Debian packages that were unpacked, not installed.
 DEBIAN_TOOLS=$CACHE/tools/debian
 

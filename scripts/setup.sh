@@ -152,6 +152,20 @@ get_s3_server() {
   rm -rf "$CACHE/tools/s3s-fs-build"
 }
 
+# A browser, and what drives it, for the test of the collector's page.
+get_browser() {
+  local stamp=$NPM_TOOLS/.playwright-core-$PLAYWRIGHT_VERSION
+  [ -x /usr/bin/chromium ] || apt_install chromium ||
+    fail "chromium is missing: install it (log: $CACHE/apt.log)"
+  [ -f "$stamp" ] && return 0
+  say "getting playwright-core $PLAYWRIGHT_VERSION from npm"
+  mkdir -p "$NPM_TOOLS"
+  npm install --silent --no-audit --no-fund --ignore-scripts --prefix "$NPM_TOOLS" \
+    "playwright-core@$PLAYWRIGHT_VERSION" >"$CACHE/npm.log" 2>&1 ||
+    fail "npm could not install playwright-core: is a package index reachable? (log: $CACHE/npm.log)"
+  touch "$stamp"
+}
+
 # Clones share the cache of compiled dependencies, and cargo tells two clones' own packages apart by
 # time stamps only: what another clone has built last must not pass for this one's.
 claim_build_cache() {
@@ -173,6 +187,7 @@ get_s3_server
 get_stock_clients
 get_bill_validator
 get_manifest_validators
+get_browser
 get_servers
 compgen -G "$CARGO_BUILD_BUILD_DIR/release/deps/libdatafusion-*.rlib" >/dev/null ||
   say "first build on this machine: the SQL engine and the other dependencies take about 20 minutes on 2 cores, once"

@@ -224,6 +224,20 @@ impl Metrics {
         }
     }
 
+    /// Spans refused for a reason.
+    pub(crate) fn spans_refused_as(&self, reason: Refusal) -> u64 {
+        self.spans_refused
+            .get(reason as usize)
+            .map_or(0, Counter::get)
+    }
+
+    /// Requests refused for a reason.
+    pub(crate) fn requests_refused_as(&self, reason: RequestRefusal) -> u64 {
+        self.requests_refused
+            .get(reason as usize)
+            .map_or(0, Counter::get)
+    }
+
     /// Everything in Prometheus' text format, `with_exemplars` only for OpenMetrics.
     pub(crate) fn render(&self, gauges: &Gauges, with_exemplars: bool) -> String {
         let mut page = Page(String::with_capacity(8 * 1024));

@@ -62,6 +62,11 @@ pub fn node_modules() -> Result<PathBuf> {
     Ok(folder)
 }
 
+/// A browser.
+pub fn chromium() -> Result<PathBuf> {
+    existing(PathBuf::from("/usr/bin/chromium"), "PATH")
+}
+
 /// The Python that `make setup` gave its packages to.
 pub fn python() -> Result<PathBuf> {
     existing(cache()?.join("py-venv/bin/python"), CACHE_VARIABLE)

@@ -5,6 +5,15 @@
 #[derive(Debug, Default)]
 pub(super) struct Html(String);
 
+/// A table's column.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Column {
+    /// Left-aligned.
+    Text(&'static str),
+    /// Right-aligned, heading and cells.
+    Number(&'static str),
+}
+
 impl Html {
     /// Appends markup written in this crate.
     pub(super) fn raw(&mut self, markup: &'static str) {
@@ -25,6 +34,48 @@ impl Html {
         }
     }
 
+    /// Opens a section. `id` names it for links within the page.
+    pub(super) fn section(&mut self, id: &'static str, title: &'static str, hint: &str) {
+        self.raw("<section aria-labelledby=\"");
+        self.raw(id);
+        self.raw("\"><h2 id=\"");
+        self.raw(id);
+        self.raw("\">");
+        self.raw(title);
+        self.raw("</h2>");
+        if !hint.is_empty() {
+            self.raw("<p class=\"hint\">");
+            self.text(hint);
+            self.raw("</p>");
+        }
+    }
+
+    /// Closes a section.
+    pub(super) fn section_end(&mut self) {
+        self.raw("</section>");
+    }
+
+    /// What stands where there is nothing to show.
+    pub(super) fn nothing(&mut self, text: &str) {
+        self.raw("<p class=\"empty\">");
+        self.text(text);
+        self.raw("</p>");
+    }
+
+    /// A table cell with text.
+    pub(super) fn cell(&mut self, text: &str) {
+        self.raw("<td>");
+        self.text(text);
+        self.raw("</td>");
+    }
+
+    /// The cell that names its row.
+    pub(super) fn row_head(&mut self, text: &str) {
+        self.raw("<tr><th scope=\"row\">");
+        self.text(text);
+        self.raw("</th>");
+    }
+
     /// A table cell with a number.
     pub(super) fn number(&mut self, text: &str) {
         self.raw("<td class=\"number\">");
@@ -32,24 +83,54 @@ impl Html {
         self.raw("</td>");
     }
 
-    /// Opens a table that scrolls by itself on narrow screens.
-    pub(super) fn table_head(&mut self, columns: &[&'static str]) {
-        self.raw("<div class=\"scroll\" tabindex=\"0\"><table><thead><tr>");
+    /// A table cell with a bar for a share between 0 and 1.
+    pub(super) fn share(&mut self, share: f64) {
+        self.raw("<td class=\"share\"><svg width=\"100%\" height=\"8\" aria-hidden=\"true\"><rect class=\"track\" width=\"100%\" height=\"8\" rx=\"2\"/><rect height=\"8\" rx=\"2\" width=\"");
+        self.text(&format!("{:.2}%", share.clamp(0.0, 1.0) * 100.0));
+        self.raw("\"/></svg></td>");
+    }
+
+    /// A class of data as a badge.
+    pub(super) fn class(&mut self, class: &str) {
+        self.raw(match class {
+            "PII" => "<td><span class=\"badge pii\">",
+            "SENSITIVE" => "<td><span class=\"badge sensitive\">",
+            _ => "<td><span class=\"badge\">",
+        });
+        self.text(class);
+        self.raw("</span></td>");
+    }
+
+    /// Opens a table that scrolls by itself on narrow screens; `label` says what it shows.
+    pub(super) fn table_head(&mut self, label: &'static str, columns: &[Column]) {
+        self.raw("<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"");
+        self.raw(label);
+        self.raw("\"><table><thead><tr>");
         for column in columns {
-            self.raw("<th scope=\"col\">");
-            self.text(column);
+            let name = match column {
+                Column::Text(name) => {
+                    self.raw("<th scope=\"col\">");
+                    name
+                }
+                Column::Number(name) => {
+                    self.raw("<th scope=\"col\" class=\"number\">");
+                    name
+                }
+            };
+            self.text(name);
             self.raw("</th>");
         }
         self.raw("</tr></thead><tbody>");
     }
 
-    /// Closes table and section.
-    pub(super) fn table_end(&mut self, is_empty: bool) {
+    /// Closes a table.
+    pub(super) fn table_end(&mut self) {
         self.raw("</tbody></table></div>");
-        if is_empty {
-            self.raw("<p class=\"dim\">Nothing yet.</p>");
-        }
-        self.raw("</section>");
+    }
+
+    /// Appends finished markup.
+    pub(super) fn append(&mut self, other: &Self) {
+        self.0.push_str(&other.0);
     }
 }
 
@@ -64,11 +145,15 @@ pub(super) fn document(title: &str, body: &Html) -> String {
     );
     page.text(title);
     page.raw(
-        " · Tracemeter</title></head><body><header><a href=\"/\">Tracemeter</a></header><main><h1>",
+        " · Tracemeter</title></head><body><a class=\"skip\" href=\"#main\">Skip to content</a>\
+         <header><a class=\"brand\" href=\"/\">Tracemeter</a><nav aria-label=\"Sections\">\
+         <a href=\"/#cost\">Cost</a><a href=\"/#traces\">Traces</a><a href=\"/#alerts\">Alerts</a>\
+         <a href=\"/#sampling\">Sampling</a><a href=\"/#storage\">Storage</a></nav></header>\
+         <main id=\"main\"><h1>",
     );
     page.text(title);
     page.raw("</h1>");
-    page.0.push_str(&body.0);
+    page.append(body);
     page.raw("</main></body></html>\n");
     page.0
 }

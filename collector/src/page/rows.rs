@@ -106,3 +106,61 @@ pub(super) fn time(timestamp: &str) -> String {
         .trim_end_matches('Z')
         .replace('T', " ")
 }
+
+/// A whole number with its thousands apart.
+pub(super) fn count(number: &str) -> String {
+    let digits = number.strip_suffix(".0").unwrap_or(number);
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return number.to_owned();
+    }
+    let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+/// Bytes in the unit that needs the fewest digits.
+pub(super) fn bytes(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    if bytes < 1_024 {
+        return format!("{bytes} B");
+    }
+    let mut amount = bytes as f64;
+    let mut named = "B";
+    for unit in UNITS {
+        if amount < 1_024.0 {
+            break;
+        }
+        amount /= 1_024.0;
+        named = unit;
+    }
+    format!("{amount:.1} {named}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_keep_their_digits() {
+        for (number, shown) in [
+            ("0", "0"),
+            ("999", "999"),
+            ("1000", "1,000"),
+            ("1234567", "1,234,567"),
+            ("", ""),
+            ("-5", "-5"),
+            ("1e3", "1e3"),
+        ] {
+            assert_eq!(count(number), shown);
+        }
+        assert_eq!(money("0.000000015"), "0.000000015");
+        assert_eq!(money("12.500000000"), "12.5");
+        assert_eq!(bytes(1_536), "1.5 KiB");
+        assert_eq!(bytes(3 << 30), "3.0 GiB");
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::html::Html;
+use super::html::{Column, Html};
 use super::rows::{self, Row, Rows};
 
 /// Deepest indentation shown; deeper spans stay at this column.
@@ -29,15 +29,16 @@ pub(super) fn render(id: &str, rows: &Rows) -> Html {
     let total_ms = (last - first).max(0.001);
     let mut body = Html::default();
     head(&mut body, id, rows, total_ms);
-    body.raw("<section><h2>Spans</h2>");
-    body.table_head(&[
-        "Service and operation",
-        "Time",
-        "ms",
-        "Cost (USD)",
-        "Cost source",
-        "Class",
-    ]);
+    body.section("spans", "Spans", "");
+    let columns = [
+        Column::Text("Service and operation"),
+        Column::Number("Cost (USD)"),
+        Column::Number("ms"),
+        Column::Text("Time"),
+        Column::Text("Cost from"),
+        Column::Text("Class"),
+    ];
+    body.table_head("Spans", &columns);
     for (span, (start, duration)) in spans.iter().zip(&times) {
         line(
             &mut body,
@@ -46,7 +47,8 @@ pub(super) fn render(id: &str, rows: &Rows) -> Html {
             duration / total_ms * 100.0,
         );
     }
-    body.table_end(false);
+    body.table_end();
+    body.section_end();
     details(&mut body, &spans);
     body
 }
@@ -117,15 +119,26 @@ fn placed(rows: &Rows) -> Vec<Placed<'_>> {
 fn head(body: &mut Html, id: &str, rows: &Rows, total_ms: f64) {
     let nanos: u128 = rows.iter().map(|row| nanos(row.get("cost_usd"))).sum();
     let cost = format!("{}.{:09}", nanos / 1_000_000_000, nanos % 1_000_000_000);
-    body.raw("<p><code class=\"id\">");
+    body.raw("<p class=\"hint\"><code class=\"id\">");
     body.text(id);
-    body.raw("</code></p><dl class=\"facts\"><div><dt>Cost</dt><dd>");
+    body.raw("</code></p><dl class=\"totals\"><div><dt>Cost</dt><dd>");
     body.text(&rows::money(&cost));
-    body.raw(" USD</dd></div><div><dt>Spans</dt><dd>");
-    body.text(&rows.iter().count().to_string());
+    body.raw("<span class=\"unit\"> USD</span></dd></div><div><dt>Begins at</dt><dd>");
+    let is_root = |row: &Row<'_>| row.get("parent_id").is_empty();
+    // In order of time: without a root, the earliest span stands in.
+    if let Some(row) = rows.iter().find(is_root).or_else(|| rows.iter().next()) {
+        body.text(row.get("service_name"));
+        body.raw("</dd><dd class=\"estimate\">");
+        body.text(row.get("operation"));
+        if !is_root(&row) {
+            body.raw(" (the root has not come)");
+        }
+    }
+    body.raw("</dd></div><div><dt>Spans</dt><dd>");
+    body.text(&rows::count(&rows.iter().count().to_string()));
     body.raw("</dd></div><div><dt>Duration</dt><dd>");
     body.text(&rows::milliseconds(&total_ms.to_string()));
-    body.raw(" ms</dd></div></dl>");
+    body.raw("<span class=\"unit\"> ms</span></dd></div></dl>");
 }
 
 fn nanos(decimal: &str) -> u128 {
@@ -134,39 +147,37 @@ fn nanos(decimal: &str) -> u128 {
 
 fn line(body: &mut Html, span: &Placed<'_>, left: f64, width: f64) {
     let row = span.row;
-    body.raw("<tr><th scope=\"row\"><span class=\"indent\">");
+    body.raw("<tr><th scope=\"row\"><span class=\"depth\">");
     for _ in 0..span.depth.min(MAX_INDENT) {
-        body.raw("&emsp;");
+        body.raw("│ ");
     }
     body.raw("</span>");
     body.text(row.get("service_name"));
-    body.raw(" <span class=\"dim\">");
+    body.raw("<span class=\"operation\">");
     body.text(row.get("operation"));
     body.raw(" · ");
     body.text(row.get("kind"));
-    body.raw(
-        "</span></th><td class=\"bar\"><svg width=\"100%\" height=\"12\" aria-hidden=\"true\">",
-    );
-    if row.get("error") == "true" {
-        body.raw("<rect class=\"error\" height=\"12\" x=\"");
-    } else {
-        body.raw("<rect height=\"12\" x=\"");
-    }
-    body.text(&format!("{:.3}%", left.clamp(0.0, 100.0)));
-    body.raw("\" width=\"");
-    body.text(&format!("{:.3}%", width.clamp(0.3, 100.0)));
-    body.raw("\"/></svg></td>");
-    body.number(&rows::milliseconds(row.get("duration_ms")));
+    body.raw("</span></th>");
     body.number(&rows::money(row.get("cost_usd")));
-    body.raw("<td>");
-    body.text(row.get("cost_source"));
-    body.raw("</td><td>");
-    body.text(row.get("data_tag"));
-    body.raw("</td></tr>");
+    body.number(&rows::milliseconds(row.get("duration_ms")));
+    body.raw("<td class=\"bar\"><svg width=\"100%\" height=\"12\" aria-hidden=\"true\">");
+    if row.get("error") == "true" {
+        body.raw("<rect class=\"failed\" rx=\"1\" height=\"12\" x=\"");
+    } else {
+        body.raw("<rect rx=\"1\" height=\"12\" x=\"");
+    }
+    // A sliver at the right end stays visible.
+    body.text(&format!("{:.3}%", left.clamp(0.0, 99.4)));
+    body.raw("\" width=\"");
+    body.text(&format!("{:.3}%", width.clamp(0.6, 100.0)));
+    body.raw("\"/></svg></td>");
+    body.cell(row.get("cost_source"));
+    body.class(row.get("data_tag"));
+    body.raw("</tr>");
 }
 
 fn details(body: &mut Html, spans: &[Placed<'_>]) {
-    body.raw("<section><h2>Details</h2>");
+    body.section("details", "Details", "");
     for span in spans {
         body.raw("<details><summary>");
         body.text(span.row.get("service_name"));
@@ -204,5 +215,5 @@ fn details(body: &mut Html, spans: &[Placed<'_>]) {
         }
         body.raw("</dl></details>");
     }
-    body.raw("</section>");
+    body.section_end();
 }
