@@ -1,0 +1,115 @@
+//! The collector's process and what the system says about it.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use crate::load::Client;
+
+/// Clock ticks of `/proc`, per second.
+const TICKS: f64 = 100.0;
+
+/// A running collector with a folder of its own; both go when it is dropped.
+pub(crate) struct Collector {
+    child: Child,
+    folder: PathBuf,
+    pub(crate) http: SocketAddr,
+}
+
+impl Collector {
+    /// Starts the collector of `dist/`.
+    pub(crate) fn start() -> Self {
+        let dist = std::env::var_os("TRACEMETER_DIST").map_or_else(
+            || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../dist"),
+            PathBuf::from,
+        );
+        let folder = std::env::temp_dir().join(format!("tracemeter-bench-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let addresses = folder.join("addresses.json");
+        let log = std::fs::File::create(folder.join("log")).unwrap();
+        let child = Command::new(dist.join("collector"))
+            .args(["serve", "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0"])
+            .arg("--data")
+            .arg(folder.join("data"))
+            .arg("--addresses-file")
+            .arg(&addresses)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("no collector in dist: run make build");
+        let text = loop {
+            if let Ok(text) = std::fs::read_to_string(&addresses) {
+                break text;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        let (_, rest) = text.split_once("\"http\":\"").unwrap();
+        let http = rest.split('"').next().unwrap().parse().unwrap();
+        Self {
+            child,
+            folder,
+            http,
+        }
+    }
+
+    /// Waits until no generation waits for compaction.
+    pub(crate) fn wait_until_written(&self) {
+        while self.metric("compaction_waiting") > 0 {
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+
+    /// A line of `/metrics`, without the prefix of its name.
+    pub(crate) fn metric(&self, name: &str) -> u64 {
+        let (_, page) = Client::get(self.http, "/metrics");
+        let start = format!("tracemeter_collector_{name} ");
+        let line = page.lines().find_map(|line| line.strip_prefix(&start));
+        line.unwrap().parse().unwrap()
+    }
+
+    /// Memory in MiB: `VmRSS` now, `VmHWM` at the peak.
+    pub(crate) fn resident_mib(&self, name: &str) -> u64 {
+        let status = self.proc("status");
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+        let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+        kib / 1024
+    }
+
+    /// Processor time by thread name, seconds.
+    pub(crate) fn cpu_seconds(&self) -> BTreeMap<String, f64> {
+        let mut threads = BTreeMap::new();
+        let folder = format!("/proc/{}/task", self.child.id());
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let stat = std::fs::read_to_string(entry.unwrap().path().join("stat")).unwrap();
+            let (head, rest) = stat.rsplit_once(')').unwrap();
+            let name = head.split_once('(').unwrap().1.to_owned();
+            let fields: Vec<&str> = rest.split_whitespace().collect();
+            let ticks: f64 = [11, 12]
+                .iter()
+                .map(|index| fields[*index].parse::<f64>().unwrap())
+                .sum();
+            *threads.entry(name).or_insert(0.0) += ticks / TICKS;
+        }
+        threads
+    }
+
+    fn proc(&self, file: &str) -> String {
+        std::fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).unwrap()
+    }
+
+    /// Ends it.
+    pub(crate) fn stop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        self.stop();
+        drop(std::fs::remove_dir_all(&self.folder));
+    }
+}
