@@ -209,7 +209,7 @@ async fn the_page_says_what_sql_says_and_hostile_names_stay_text() {
             .starts_with("estimate 8 (-")
     );
     let exact = collector
-        .sql("SELECT SUM(cost_usd) AS cost FROM cost_by_route")
+        .sql("SELECT SUM(cost_usd) AS cost FROM cost_by_route WHERE basis = 'ledger'")
         .await
         .unwrap();
     assert_eq!(

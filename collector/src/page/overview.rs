@@ -24,15 +24,18 @@ const ESTIMATE: &str = "SELECT SUM(CAST(cost_usd AS DOUBLE) * COALESCE(adjusted_
      COUNT(*) AS spans, MAX(timestamp) AS newest \
      FROM spans WHERE timestamp >= date_trunc('day', NOW())";
 /// Cost and requests from the ledger, by one more column each.
-const BY_SERVICE: &str = "SELECT service_name AS name, '' AS detail, SUM(cost_usd) AS cost, \
-     SUM(requests) AS requests FROM cost_by_service WHERE minute >= date_trunc('day', NOW()) \
-     GROUP BY service_name ORDER BY cost DESC, name LIMIT 15";
-const BY_ROUTE: &str = "SELECT service_name AS name, route AS detail, SUM(cost_usd) AS cost, \
-     SUM(requests) AS requests FROM cost_by_route WHERE minute >= date_trunc('day', NOW()) \
-     GROUP BY service_name, route ORDER BY cost DESC, name, detail LIMIT 15";
-const BY_CLASS: &str = "SELECT data_tag AS name, '' AS detail, SUM(cost_usd) AS cost, \
-     SUM(requests) AS requests FROM cost_by_data_tag WHERE minute >= date_trunc('day', NOW()) \
-     GROUP BY data_tag ORDER BY cost DESC, name LIMIT 15";
+const BY_SERVICE: &str = "SELECT service_name AS name, \
+     CASE WHEN basis = 'estimate' THEN 'estimated from spans' ELSE '' END AS detail, \
+     SUM(cost_usd) AS cost, SUM(requests) AS requests FROM cost_by_service \
+     WHERE minute >= date_trunc('day', NOW()) GROUP BY service_name, basis ORDER BY cost DESC, name LIMIT 15";
+const BY_ROUTE: &str = "SELECT service_name AS name, \
+     CASE WHEN basis = 'estimate' THEN route || ' (estimated from spans)' ELSE route END AS detail, \
+     SUM(cost_usd) AS cost, SUM(requests) AS requests FROM cost_by_route \
+     WHERE minute >= date_trunc('day', NOW()) GROUP BY service_name, route, basis ORDER BY cost DESC, name, detail LIMIT 15";
+const BY_CLASS: &str = "SELECT data_tag AS name, \
+     CASE WHEN basis = 'estimate' THEN 'estimated from spans' ELSE '' END AS detail, \
+     SUM(cost_usd) AS cost, SUM(requests) AS requests FROM cost_by_data_tag \
+     WHERE minute >= date_trunc('day', NOW()) GROUP BY data_tag, basis ORDER BY cost DESC, name LIMIT 15";
 /// The same from spans.
 const SPANS_BY_SERVICE: &str = "SELECT service_name AS name, '' AS detail, \
      CAST(SUM(CAST(cost_usd AS DOUBLE) * COALESCE(adjusted_count, 1)) AS DECIMAL(38,9)) AS cost, \
@@ -72,7 +75,8 @@ pub(super) async fn render(app: &App, body: &mut Html) -> Result<Today, QueryErr
             query(app, BY_ROUTE),
             query(app, BY_CLASS),
         )?;
-        let hint = "Exact: every request counts, kept or not.";
+        let hint =
+            "Exact: every request counts, kept or not. Services without a ledger are marked.";
         table(body, ("services", "Cost by service", hint), &services);
         body.raw("<div class=\"pair\">");
         table(body, ("routes", "Cost by route", hint), &routes);
