@@ -234,3 +234,44 @@ fn a_slow_back_end_costs_the_oldest_spans_and_no_client_waits() {
     assert!(lost > 0 && lost + waiting == 800, "{lost} {waiting}");
     assert_eq!(spans(&first), 800, "stored all the same");
 }
+
+/// The Python that `scripts/setup.sh` has given the published OpenTelemetry packages.
+fn python() -> std::path::PathBuf {
+    let cache = std::env::var_os("TRACEMETER_CACHE").map_or_else(
+        || Path::new(&std::env::var_os("HOME").unwrap()).join(".cache/tracemeter"),
+        std::path::PathBuf::from,
+    );
+    cache.join("py-venv/bin/python")
+}
+
+#[test]
+fn a_stock_grpc_back_end_takes_the_spans_and_is_asked_again_when_it_was_full() {
+    use std::io::BufRead as _;
+    use std::process::{Command, Stdio};
+    let dir = tempfile::tempdir().unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stock/receive_otlp.py");
+    let mut back_end = Command::new(python())
+        .arg(script)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = std::io::BufReader::new(back_end.stdout.take().unwrap()).lines();
+    let port = lines.next().unwrap().unwrap();
+    let more = "  headers: {authorization: \"Bearer s3cret\"}\n";
+    let first = start(dir.path(), &format!("127.0.0.1:{port}"), more);
+    let body = encoded("shop", (1..8).map(|id| span(1, id)).collect());
+    assert_eq!(first.send(&body).unwrap().status, 200);
+    assert_eq!(lines.next().unwrap().unwrap(), "7 Bearer s3cret shop");
+    wait_for("the spans to be counted", || {
+        (forwarded(&first) == 7).then_some(())
+    });
+    assert_eq!(
+        first.metric("tracemeter_collector_forward_retries_total"),
+        1
+    );
+    // Its standard input ends with the handle, and so does it.
+    drop(back_end.stdin.take());
+    back_end.kill().unwrap();
+    back_end.wait().unwrap();
+}
