@@ -10,11 +10,13 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use common::{Collector, encoded, get, span, wait_for};
+use common::{Collector, PATIENCE, encoded, get, span, wait_for};
 
 /// Small generations, so that compaction, merging and log removal are part of the test.
 const SMALL: [&str; 4] = ["--generation-mib", "1", "--hot-mib", "64"];
@@ -132,6 +134,36 @@ fn sigterm_drains_and_a_restart_has_everything() {
         200
     );
     assert_eq!(collector.sql("SELECT COUNT(*) AS n FROM spans")[0]["n"], 50);
+}
+
+#[test]
+fn a_request_under_way_at_sigterm_is_answered_and_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let collector = Collector::start(dir.path(), &[]);
+    let body = encoded("a", vec![span(1, 1), span(1, 2)]);
+    let mut stream = TcpStream::connect(collector.http).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let head = format!(
+        "POST /v1/traces HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-protobuf\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    let (first, rest) = body.split_at(body.len() / 2);
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(first).unwrap();
+    wait_for("the request to be under way", || {
+        (collector.metric("tracemeter_collector_http_requests_total") > 0).then_some(())
+    });
+    collector.terminate();
+    wait_for("draining", || {
+        collector.log().contains("draining").then_some(())
+    });
+    stream.write_all(rest).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(collector.wait().success());
+    let collector = Collector::start(dir.path(), &[]);
+    assert_eq!(collector.sql("SELECT COUNT(*) AS n FROM spans")[0]["n"], 2);
 }
 
 #[test]

@@ -169,11 +169,31 @@ fn what_cannot_be_taken_is_refused_with_the_right_status() {
             vec![PROTOBUF, ("content-encoding", "zstd")],
             zstd::bulk::compress(&zeros, 1).unwrap(),
         ),
+        // Small enough decompressed, but far too many bytes for one received.
+        (
+            413,
+            vec![PROTOBUF, ("content-encoding", "zstd")],
+            zstd::bulk::compress(&zeros[..20 << 20], 1).unwrap(),
+        ),
+        // Nesting that would exhaust a stack.
+        (
+            400,
+            vec![("content-type", "application/json")],
+            b"{\"resourceSpans\":"
+                .iter()
+                .copied()
+                .chain(vec![b'['; 1 << 20])
+                .collect(),
+        ),
     ];
     for (status, headers, body) in &cases {
         let reply = post(collector.http, "/v1/traces", headers, body).unwrap();
         assert_eq!(reply.status, *status, "{headers:?}: {}", reply.text());
     }
+    let ratio = "more than `4194304` bytes";
+    let (_, headers, body) = &cases[cases.len() - 2];
+    let reply = post(collector.http, "/v1/traces", headers, body).unwrap();
+    assert!(reply.text().contains(ratio), "{}", reply.text());
     assert_eq!(get(collector.http, "/v1/traces").unwrap().status, 405);
     assert_eq!(get(collector.http, "/nothing").unwrap().status, 404);
     // After all that it still works, and the bytes in flight were given back.

@@ -188,3 +188,28 @@ pub(crate) fn write_member(
     out.push(':');
     any.write_json(limits, 0, out)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{now_ns, request, span};
+
+    #[test]
+    fn spans_beyond_the_limit_are_refused_one_by_one() {
+        let spans = (1..=5).map(|id| span(1, id, 0, 1, Vec::new())).collect();
+        let limits = Limits {
+            spans: 3,
+            ..Limits::default()
+        };
+        let rules = Rules::load(None).unwrap();
+        let context = Context {
+            limits: &limits,
+            rules: &rules,
+            received_ns: now_ns(),
+        };
+        let batch = traces(&request("many", spans), &context).unwrap();
+        assert_eq!(batch.spans.len(), 3);
+        let refused: Vec<_> = batch.refused.by_reason().collect();
+        assert_eq!(refused, [(Refusal::TooManySpans, 2)]);
+    }
+}
