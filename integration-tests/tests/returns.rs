@@ -57,8 +57,7 @@ fn policy(rate: f64) -> String {
         "sampling:\n  default_rate: {rate}\n  priority_rules: []\n  \
          adaptive: {{ enabled: false }}\n  low_volume: {{ traces_per_minute: 0 }}\n\
          cost: {{ settle: response }}\n\
-         propagation: {{ return_channel: {{ carries: costs }} }}\n\
-         export: {{ ledger_interval: 1s }}\n"
+         propagation: {{ return_channel: {{ carries: costs }} }}\n"
     )
 }
 
@@ -121,10 +120,14 @@ impl Tree {
         sum
     }
 
-    /// Bytes that all proxies have sent to the collector: spans and counts, with their headers.
-    async fn exported_bytes(&self) -> u64 {
-        self.stat("cluster.tracemeter_collector.upstream_cx_tx_bytes_total")
-            .await
+    /// Bytes of the bodies that all proxies have sent to the collector, spans and counts: before
+    /// compression, and as sent.
+    async fn exported_bytes(&self) -> [u64; 2] {
+        [
+            self.stat("tracemeter_export_uncompressed_bytes_total")
+                .await,
+            self.stat("tracemeter_export_bytes_total").await,
+        ]
     }
 
     /// Sends requests in all protocols, one in a hundred of which fails at the end.
@@ -299,20 +302,32 @@ async fn every_ancestor_of_an_error_keeps_its_span_and_the_ingress_knows_the_cos
         assert_eq!(tree.stat(&name).await, 0, "{name}");
     }
     let spans = tree.stat("tracemeter_spans_exported_total").await;
-    let sampled = tree.exported_bytes().await as f64 / REQUESTS as f64;
+    let sampled = tree
+        .exported_bytes()
+        .await
+        .map(|bytes| bytes as f64 / REQUESTS as f64);
     drop(tree);
 
     const ALL: usize = 1_000;
     let everything = Tree::start(&policy(1.0), 1).await;
     everything.send(ALL).await;
     let _ = everything.spans().await;
-    let all = everything.exported_bytes().await as f64 / ALL as f64;
-    println!(
-        "{spans} spans of {}; bytes per request: {sampled:.0} of {all:.0} ({:.2} %)",
-        REQUESTS * WHOLE,
-        100.0 * sampled / all
-    );
-    assert!(sampled < 0.05 * all, "{sampled} of {all} bytes");
+    let all = everything
+        .exported_bytes()
+        .await
+        .map(|bytes| bytes as f64 / ALL as f64);
+    for (index, what) in ["encoded", "sent (small batches compress worse)"]
+        .iter()
+        .enumerate()
+    {
+        let share = 100.0 * sampled[index] / all[index];
+        println!(
+            "bytes per request, {what}: {:.0} of {:.0} ({share:.2} %)",
+            sampled[index], all[index]
+        );
+    }
+    println!("{spans} spans of {}", REQUESTS * WHOLE);
+    assert!(sampled[0] < 0.05 * all[0], "{sampled:?} of {all:?} bytes");
 }
 
 /// The request to a service and its calls on different workers: the news goes through shared data.
