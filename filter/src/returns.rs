@@ -112,6 +112,22 @@ pub(crate) fn posted(request: &RequestState) -> News {
     })
 }
 
+/// What other workers have posted for a request that ends; its letters are taken out.
+pub(crate) fn collect(request: &RequestState) -> News {
+    if !has_others() {
+        return News::default();
+    }
+    let (trace_id, span_id) = (request.trace_id(), request.span_id());
+    let key = box_key(mailbox::box_of(trace_id));
+    let (content, version) = host::shared_value_versioned(&key);
+    let content = content.unwrap_or_default();
+    if let Some(left) = mailbox::without(&content, trace_id, span_id) {
+        // Should somebody write at the same time, the letters stay and are overwritten one day.
+        let _ = host::replace_shared_value(&key, &left, version);
+    }
+    mailbox::read(&content, trace_id, span_id)
+}
+
 /// Brings a letter to the request that caused the call, on whichever worker it is.
 pub(crate) fn deliver(engine: &mut Engine, letter: Letter) {
     let Letter {

@@ -336,7 +336,7 @@ impl Stream {
             Phase::Metered(mut state) => {
                 let engine = &mut shared.engine;
                 let posted = engine.needs_mailbox_at_end(&state);
-                let posted = posted.then(|| returns::posted(&state));
+                let posted = posted.then(|| returns::collect(&state));
                 let _ = returns::with(|in_flight| engine.untrack(&mut state, in_flight, posted));
                 let mut end = self.stream_end(state.is_grpc());
                 if in_log {

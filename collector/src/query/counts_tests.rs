@@ -137,3 +137,30 @@ async fn a_service_is_counted_or_estimated_never_both_in_every_unit_of_time() {
     let exact = "SELECT SUM(requests) FROM ledger WHERE basis = 'ledger'";
     assert_eq!(csv(&snapshot, exact).await, [["6000"]]);
 }
+
+/// A gateway serves requests as a sidecar does; only calls are counted at their callee.
+#[tokio::test]
+async fn requests_at_a_gateway_are_requests() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join(PARTS);
+    std::fs::create_dir_all(&root).unwrap();
+    let store = Store::new(Settings::default(), 0, Vec::new());
+    for (number, direction) in [(1, "gateway"), (2, "inbound"), (3, "outbound")] {
+        let deltas = vec![delta(number, noon(), direction)];
+        let batch = LedgerBatch {
+            deltas,
+            ..LedgerBatch::default()
+        };
+        store.insert_ledger(&batch, Instant::now());
+    }
+    let snapshot = store.snapshot();
+    for (view, column) in [
+        ("cost_by_service", "requests"),
+        ("cost_by_data_tag", "requests"),
+        ("cost_by_route", "requests"),
+        ("red_by_service", "errors * 100"),
+    ] {
+        let query = format!("SELECT SUM({column}) AS n FROM {view}");
+        assert_eq!(csv(&snapshot, &query).await, "n\n200\n", "{view}");
+    }
+}

@@ -293,7 +293,8 @@ impl Engine {
     /// Whether what other workers have posted may still keep the span of this request, which ends.
     #[must_use]
     pub fn needs_mailbox_at_end(&self, state: &RequestState) -> bool {
-        !state.head.keep && state.side.ticket.is_some() && self.reaches_other_workers()
+        let wanted = !state.head.keep || self.carries_costs();
+        wanted && state.side.ticket.is_some() && self.reaches_other_workers()
     }
 
     /// Takes a request out of the table; `posted` is what other workers have posted by now.

@@ -3,7 +3,8 @@
 //! Workers share nothing but the host's key-value store. It forgets nothing by itself and has no
 //! limit, so the keys are a fixed set of [`BOXES`], chosen by the trace id, and each holds at most
 //! [`MAX_LETTERS`] letters: a new one takes the place of the oldest. Several letters to the same
-//! request are added up. A letter is not taken out when it is read; it is overwritten in time.
+//! request are added up. A request takes its letters out when it ends ([`without`]); what stays has
+//! found nobody and is overwritten in time.
 //!
 //! Limits: [`BOXES`] x [`MAX_LETTERS`] x [`LETTER_BYTES`] bytes per proxy (119 kB).
 
@@ -112,6 +113,18 @@ pub fn read(content: &[u8], trace_id: TraceId, span_id: SpanId) -> News {
     news
 }
 
+/// The content of a box without the letters to a request that has ended; `None` if there are none.
+#[must_use]
+pub fn without(content: &[u8], trace_id: TraceId, span_id: SpanId) -> Option<Vec<u8>> {
+    let (trace, span) = (low(trace_id), span_id.to_u64());
+    let letters = content.chunks_exact(LETTER_BYTES).filter_map(Letter::read);
+    let mut left = Vec::with_capacity(content.len());
+    for letter in letters.filter(|letter| (letter.trace, letter.parent) != (trace, span)) {
+        letter.write(&mut left);
+    }
+    (left.len() < content.len()).then_some(left)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -148,6 +161,16 @@ mod tests {
             read(&content, trace(1), span(1)),
             news(Some(Mark::Error), 0)
         );
+    }
+
+    #[test]
+    fn a_request_that_ends_takes_its_letters_out_and_no_others() {
+        let (one, _) = post(b"", trace(1), span(1), news(None, 5));
+        let (two, _) = post(&one, trace(1), span(2), news(None, 7));
+        let left = without(&two, trace(1), span(1)).unwrap();
+        assert_eq!(read(&left, trace(1), span(2)), news(None, 7));
+        assert_eq!(left.len(), LETTER_BYTES);
+        assert_eq!(without(&left, trace(1), span(1)), None);
     }
 
     #[test]
