@@ -14,8 +14,8 @@ pub(super) const LISTED: usize = 25;
 
 /// The ledger of today.
 const EXACT: &str = "SELECT CAST(SUM(cost_usd) AS DECIMAL(38,9)) AS cost, \
-     SUM(CASE WHEN direction = 'inbound' THEN requests ELSE 0 END) AS requests, \
-     SUM(CASE WHEN direction = 'inbound' THEN errors ELSE 0 END) AS errors \
+     SUM(CASE WHEN direction <> 'outbound' THEN requests ELSE 0 END) AS requests, \
+     SUM(CASE WHEN direction <> 'outbound' THEN errors ELSE 0 END) AS errors \
      FROM ledger WHERE minute >= date_trunc('day', NOW())";
 /// What the spans of today stand for.
 const ESTIMATE: &str = "SELECT SUM(CAST(cost_usd AS DOUBLE) * COALESCE(adjusted_count, 1)) AS cost, \

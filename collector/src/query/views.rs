@@ -59,22 +59,22 @@ const COUNTS: [(&str, &str); 5] = [
     (
         "cost_by_service",
         "SELECT minute AS {unit}, service_name, SUM(cost_usd) AS cost_usd, \
-         SUM(CASE WHEN direction = 'inbound' THEN requests ELSE 0 END) AS requests, basis \
+         SUM(CASE WHEN direction <> 'outbound' THEN requests ELSE 0 END) AS requests, basis \
          FROM {counted} GROUP BY minute, service_name, basis",
     ),
     (
         "cost_by_data_tag",
         "SELECT minute AS {unit}, data_tag, SUM(cost_usd) AS cost_usd, \
-         SUM(CASE WHEN direction = 'inbound' THEN requests ELSE 0 END) AS requests, basis \
+         SUM(CASE WHEN direction <> 'outbound' THEN requests ELSE 0 END) AS requests, basis \
          FROM {counted} GROUP BY minute, data_tag, basis",
     ),
     (
         "cost_by_route",
         "SELECT {unit}, service_name, route, cost_usd, requests, errors, {quantiles}, basis FROM \
          (SELECT minute AS {unit}, service_name, route, SUM(cost_usd) AS cost_usd, \
-         SUM(CASE WHEN direction = 'inbound' THEN requests ELSE 0 END) AS requests, \
-         SUM(CASE WHEN direction = 'inbound' THEN errors ELSE 0 END) AS errors, \
-         {histogram} FILTER (WHERE direction = 'inbound') AS histogram, basis \
+         SUM(CASE WHEN direction <> 'outbound' THEN requests ELSE 0 END) AS requests, \
+         SUM(CASE WHEN direction <> 'outbound' THEN errors ELSE 0 END) AS errors, \
+         {histogram} FILTER (WHERE direction <> 'outbound') AS histogram, basis \
          FROM {counted} GROUP BY minute, service_name, route, basis)",
     ),
     (
@@ -84,7 +84,7 @@ const COUNTS: [(&str, &str); 5] = [
          SUM(errors) AS errors, \
          SUM(duration_ms_sum) / NULLIF(SUM(requests), 0) AS duration_ms_mean, \
          {histogram} AS histogram, basis \
-         FROM {counted} WHERE direction = 'inbound' GROUP BY minute, service_name, basis)",
+         FROM {counted} WHERE direction <> 'outbound' GROUP BY minute, service_name, basis)",
     ),
     (
         "service_edges",
