@@ -9,8 +9,9 @@ cargo run --locked -q -p mesh-config -- docs >docs/config-reference.md.new
 mv docs/config-reference.md.new docs/config-reference.md
 cargo run --locked -q -p mesh-config -- schema >docs/tracemeter.schema.json.new
 mv docs/tracemeter.schema.json.new docs/tracemeter.schema.json
-for manifest in istio/*.yaml; do
-  scripts/istio.sh target/debug/mesh-config "$(basename "$manifest")" >"$manifest.new"
-  mv "$manifest.new" "$manifest"
+scripts/istio.sh target/debug/mesh-config list | while read -r manifest; do
+  mkdir -p "istio/$(dirname "$manifest")"
+  scripts/istio.sh target/debug/mesh-config "$manifest" >"istio/$manifest.new"
+  mv "istio/$manifest.new" "istio/$manifest"
 done
 python3 scripts/monitoring.py

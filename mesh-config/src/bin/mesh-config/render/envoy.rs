@@ -42,6 +42,9 @@ Prints a complete Envoy configuration. Ports may be 0: ask the admin page for th
                            (`/dev/stdout` works)
   --filter-file PATH       the filter's configuration is read from this file and followed when it
                            changes; `mesh-config render filter` prints its content
+  --per-direction          one configuration for the inbound and one for the outbound listener, so
+                           that the filter need not ask for the direction of each request; each has
+                           its own queue, ledger and local rate control then
 ";
 
 const FILTER_HELP: &str = "\
@@ -124,11 +127,18 @@ struct Proxy {
     access_log: Option<String>,
     wasm: String,
     json: String,
+    /// The configurations of the inbound and the outbound listener where they differ.
+    per_direction: Option<[String; 2]>,
 }
 
 pub(super) fn run(words: Vec<String>) -> Result<(), Failure> {
-    let args = Args::parse(words, HELP, OPTIONS, &[])?;
+    let args = Args::parse(words, HELP, OPTIONS, &["per-direction"])?;
     let proxy = Proxy::new(&args)?;
+    if args.has("per-direction") && (proxy.ingress || proxy.filter_file.is_some()) {
+        return Err(Failure::Usage(
+            "`--per-direction` is for sidecars without `--filter-file`".to_owned(),
+        ));
+    }
     if proxy.inbound.is_none() && proxy.outbound.is_none() {
         return Err(Failure::Usage(
             "neither `--inbound` nor `--outbound` is given".to_owned(),
@@ -166,10 +176,18 @@ impl Proxy {
             ingress,
         );
         let mode = policy.propagation.mode;
-        let json = match &collector {
+        let exported = |policy: Policy| match &collector {
             Some(_) => filter_json(policy, COLLECTOR),
             None => policy.to_filter_json(),
         };
+        let per_direction = args.has("per-direction").then(|| {
+            [Direction::Inbound, Direction::Outbound].map(|direction| {
+                let mut policy = policy.clone();
+                policy.service.direction = direction;
+                exported(policy)
+            })
+        });
+        let json = exported(policy);
         let node_id = args
             .value("node-id")
             .map_or_else(|| format!("{service}.{namespace}"), str::to_owned);
@@ -192,6 +210,7 @@ impl Proxy {
             mode,
             ingress,
             json,
+            per_direction,
         })
     }
 
@@ -279,7 +298,7 @@ impl Proxy {
             virtual_hosts:
 {hosts}"#,
             address = address.yaml(),
-            filter = self.http_filter(),
+            filter = self.http_filter(direction),
             log = self.access_log(),
             tracing = self.tracer.as_ref().map_or(String::new(), |_| {
                 tracing::block(self.mode, &self.service)
@@ -308,11 +327,16 @@ impl Proxy {
     }
 
     /// The filter within a listener: its configuration, or the file to read it from.
-    fn http_filter(&self) -> String {
+    fn http_filter(&self, direction: &str) -> String {
+        let json = match (&self.per_direction, direction) {
+            (Some([inbound, _]), "INBOUND") => inbound,
+            (Some([_, outbound]), "OUTBOUND") => outbound,
+            _ => &self.json,
+        };
         match &self.filter_file {
             None => format!(
                 "          - name: tracemeter\n            typed_config:\n{}",
-                indent(&self.wasm_filter(), 14)
+                indent(&self.wasm_filter(json), 14)
             ),
             Some(path) => format!(
                 r#"          - name: tracemeter
@@ -328,7 +352,7 @@ impl Proxy {
         }
     }
 
-    fn wasm_filter(&self) -> String {
+    fn wasm_filter(&self, json: &str) -> String {
         format!(
             r#""@type": type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm
 config:
@@ -346,7 +370,7 @@ config:
 "#,
             vm = quoted(&format!("tracemeter.{}.{}", self.service, self.namespace)),
             wasm = quoted(&self.wasm),
-            json = single_quoted(&self.json),
+            json = single_quoted(json),
         )
     }
 
@@ -356,7 +380,7 @@ config:
              resources:\n\
              - \"@type\": type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig\n  \
                name: tracemeter\n  typed_config:\n{}",
-            indent(&self.wasm_filter(), 4)
+            indent(&self.wasm_filter(&self.json), 4)
         )
     }
 }

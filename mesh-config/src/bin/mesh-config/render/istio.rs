@@ -1,14 +1,19 @@
 //! Istio resources that put the filter beside workloads, with the policy inside.
 //!
 //! Choices: `phase: STATS` stands behind authentication, so that denied requests cost nothing.
-//! `FAIL_OPEN` because Istio's agent answers a failed download with "deny everything" otherwise.
+//! `FAIL_OPEN` because Istio's agent answers a failed download with "deny everything" otherwise;
+//! where Envoy reads a local file there is no download, and `FAIL_RELOAD` brings a trapped VM back.
 //! An EnvoyFilter holds the policy as a JSON string: Envoy hands a protobuf Struct to the filter
 //! as raw bytes.
 
-use mesh_config::policy::Direction;
-use mesh_config::{Policy, docs};
+mod envoy_filter;
+mod envoy_gateway;
+mod plugin;
+mod resource;
+mod telemetry;
 
-use super::{quoted, single_quoted};
+use self::resource::{Kind, Resource};
+use self::telemetry::Telemetry;
 use crate::args::Args;
 use crate::output::{self, Failure};
 
@@ -18,21 +23,40 @@ usage: mesh-config render istio [OPTIONS]
 Prints a resource that puts the filter beside workloads, with the policy inside.
 
   --policy FILE          the policy; without it every default holds
-  --kind KIND            TrafficExtension (Istio >= 1.30), WasmPlugin (default) or EnvoyFilter
+  --kind KIND            TrafficExtension (Istio >= 1.30), WasmPlugin (default), EnvoyFilter,
+                         EnvoyExtensionPolicy (Envoy Gateway, experimental), or Telemetry alone
+  --role ROLE            sidecar (default), gateway, mesh (both) or waypoint. A WasmPlugin without
+                         selector in the root namespace reaches gateways too, whatever the role
+  --gateway              the same as `--role gateway`: edge trust, SERVER spans
   --url URL              the module: oci://.., https://.. or file://..
                          (default: oci://registry.example/tracemeter:VERSION)
   --sha256 HEX           digest of the OCI manifest, or of the module for other addresses
   --name NAME            name of the resource (default: tracemeter)
   --namespace NS         namespace (default: istio-system, which means the whole mesh)
   --selector KEY=VALUE   only workloads with this label (repeatable)
-  --target KIND/NAME     instead of a selector: a Service or Gateway, as ambient mode wants it
-                         (repeatable; not for EnvoyFilter)
-  --gateway              for gateways: edge trust, SERVER spans
+  --target KIND/NAME     instead of a selector: a Gateway, GatewayClass, Service or ServiceEntry, as
+                         ambient mode and Envoy Gateway want it (repeatable, at most 16; not for
+                         EnvoyFilter)
   --collector HOST:PORT  the collector's service for OTLP/HTTP
                          (default: tracemeter-collector.tracemeter.svc.cluster.local:4318)
-  --fail-strategy WORD   FAIL_OPEN (default), FAIL_RELOAD or FAIL_CLOSE
-  --with-telemetry       also print the Telemetry resource that ends Istio's own spans: its tracer
-                         overwrites the filter's trace headers otherwise
+  --collector-cluster C  Envoy's name of the collector's cluster (default: outbound|PORT||HOST)
+  --fail-strategy WORD   FAIL_OPEN, FAIL_RELOAD or FAIL_CLOSE (default: FAIL_OPEN; FAIL_RELOAD for
+                         `--inline` with a file)
+  --per-direction        one configuration for the inbound and one for the outbound listener, so
+                         that the filter need not ask for the direction of each request; each has
+                         its own queue, ledger and local rate control then. Not for gateways
+  --inline               EnvoyFilter: the filter stands in the listener instead of being fetched by
+                         Istio's agent. Wants `--url file://..`, or an http(s) address together
+                         with `--sha256` and `--module-cluster`
+  --module-cluster C     the cluster from which Envoy itself fetches the module
+  --reference-collector  EnvoyFilter: name the collector's service in an annotation, so that
+                         gateways that get only referenced clusters get this one
+  --telemetry WORD       also print a Telemetry resource: owner (Istio's own spans end: its tracer
+                         overwrites the filter's trace headers otherwise), beside (Istio >= 1.30:
+                         its spans go on, its headers end) or companion (its tracer keeps the
+                         headers and gets cost and class as tags)
+  --provider NAME        the tracing provider that `beside` and `companion` name
+  --with-telemetry       `--telemetry owner`, or `companion` when the policy says so
 
 The collector's pod must not have the filter: label it `sidecar.istio.io/inject: \"false\"`.
 ";
@@ -40,6 +64,7 @@ The collector's pod must not have the filter: label it `sidecar.istio.io/inject:
 const OPTIONS: &[&str] = &[
     "policy",
     "kind",
+    "role",
     "url",
     "sha256",
     "name",
@@ -47,271 +72,38 @@ const OPTIONS: &[&str] = &[
     "selector",
     "target",
     "collector",
+    "collector-cluster",
     "fail-strategy",
+    "module-cluster",
+    "telemetry",
+    "provider",
 ];
 
-const COLLECTOR: &str = "tracemeter-collector.tracemeter.svc.cluster.local:4318";
-const STRATEGIES: [&str; 3] = ["FAIL_OPEN", "FAIL_RELOAD", "FAIL_CLOSE"];
-
-struct Resource {
-    kind: String,
-    name: String,
-    namespace: String,
-    url: String,
-    sha256: Option<String>,
-    selectors: Vec<(String, String)>,
-    targets: Vec<(String, String)>,
-    strategy: String,
-    gateway: bool,
-    policy: Policy,
-}
+const SWITCHES: &[&str] = &[
+    "gateway",
+    "per-direction",
+    "inline",
+    "reference-collector",
+    "with-telemetry",
+];
 
 pub(super) fn run(words: Vec<String>) -> Result<(), Failure> {
-    let args = Args::parse(words, HELP, OPTIONS, &["gateway", "with-telemetry"])?;
+    let args = Args::parse(words, HELP, OPTIONS, SWITCHES)?;
     let resource = Resource::read(&args)?;
-    let mut out = "# Generated by `mesh-config render istio`.\n".to_owned();
-    match resource.kind.as_str() {
-        "TrafficExtension" | "WasmPlugin" => resource.plugin(&mut out),
-        "EnvoyFilter" => resource.envoy_filter(&mut out),
-        other => {
-            return Err(Failure::Usage(format!(
-                "kind `{other}` is not one of `TrafficExtension`, `WasmPlugin`, `EnvoyFilter`"
-            )));
-        }
-    }
-    if args.has("with-telemetry") {
-        out.push_str(&format!(
-            "---\napiVersion: telemetry.istio.io/v1\nkind: Telemetry\nmetadata:\n  name: {}\n  \
-             namespace: {}\nspec:\n  tracing:\n  - disableSpanReporting: true\n",
-            resource.name, resource.namespace
-        ));
-    }
-    output::print(&out)
-}
-
-fn pair(text: &str, sign: char, wanted: &str) -> Result<(String, String), Failure> {
-    match text.split_once(sign) {
-        Some((left, right)) if !left.is_empty() && !right.is_empty() => {
-            Ok((left.to_owned(), right.to_owned()))
-        }
-        _ => Err(Failure::Usage(format!("`{text}` is not {wanted}"))),
-    }
-}
-
-/// A name that Kubernetes accepts, so that nothing needs quotes.
-fn dns_name(text: &str) -> Result<String, Failure> {
-    let fine = |byte: u8| {
-        byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'.'
+    let telemetry = Telemetry::read(&args, &resource)?;
+    let mut documents = match resource.kind {
+        Kind::TrafficExtension | Kind::WasmPlugin => plugin::render(&resource)?,
+        Kind::EnvoyFilter => vec![envoy_filter::render(&resource)?],
+        Kind::EnvoyExtensionPolicy => vec![envoy_gateway::render(&resource)?],
+        Kind::Telemetry => Vec::new(),
     };
-    if !text.is_empty() && text.bytes().all(fine) {
-        return Ok(text.to_owned());
-    }
-    Err(Failure::Usage(format!("`{text}` is not a Kubernetes name")))
+    documents.extend(telemetry.map(|telemetry| telemetry.render(&resource)));
+    let body = documents.join("---\n");
+    output::print(&format!(
+        "# Generated by `mesh-config render istio`.\n{body}"
+    ))
 }
 
-impl Resource {
-    fn read(args: &Args) -> Result<Self, Failure> {
-        args.no_rest()?;
-        let gateway = args.has("gateway");
-        let mut policy = output::load_quietly(args.value("policy"))?;
-        let collector = args.value("collector").unwrap_or(COLLECTOR);
-        let (host, port) = pair(collector, ':', "HOST:PORT")?;
-        if policy.export.cluster.is_empty() {
-            policy.export.cluster = format!("outbound|{port}||{host}");
-            policy.export.authority = host;
-        }
-        // Istio's gateways have listeners of direction outbound.
-        if gateway && policy.service.direction == Direction::Auto {
-            policy.service.direction = Direction::Gateway;
-        }
-        let strategy = args
-            .value("fail-strategy")
-            .unwrap_or("FAIL_OPEN")
-            .to_owned();
-        if !STRATEGIES.contains(&strategy.as_str()) {
-            let message = format!(
-                "strategy `{strategy}` is not one of {}",
-                STRATEGIES.join(", ")
-            );
-            return Err(Failure::Usage(message));
-        }
-        let selectors = args
-            .all("selector")
-            .map(|text| pair(text, '=', "KEY=VALUE"))
-            .collect::<Result<_, _>>()?;
-        let targets: Vec<_> = args
-            .all("target")
-            .map(|text| pair(text, '/', "KIND/NAME"))
-            .collect::<Result<_, _>>()?;
-        let default_url = concat!(
-            "oci://registry.example/tracemeter:",
-            env!("CARGO_PKG_VERSION")
-        );
-        Ok(Self {
-            kind: args.value("kind").unwrap_or("WasmPlugin").to_owned(),
-            name: dns_name(args.value("name").unwrap_or("tracemeter"))?,
-            namespace: dns_name(args.value("namespace").unwrap_or("istio-system"))?,
-            url: args.value("url").unwrap_or(default_url).to_owned(),
-            sha256: args.value("sha256").map(str::to_owned),
-            selectors,
-            targets,
-            strategy,
-            gateway,
-            policy,
-        })
-    }
-
-    fn head(&self, version: &str, out: &mut String) {
-        out.push_str(&format!(
-            "apiVersion: {version}\nkind: {}\nmetadata:\n  name: {}\n  namespace: {}\n  labels:\n    \
-             app.kubernetes.io/name: tracemeter\nspec:\n",
-            self.kind, self.name, self.namespace
-        ));
-    }
-
-    fn labels(&self, key: &str, inner: &str, out: &mut String) {
-        if self.selectors.is_empty() {
-            return;
-        }
-        out.push_str(&format!("  {key}:\n    {inner}:\n"));
-        for (label, value) in &self.selectors {
-            out.push_str(&format!("      {}: {}\n", quoted(label), quoted(value)));
-        }
-    }
-
-    /// WasmPlugin; in a TrafficExtension the same keys stand under `wasm`.
-    fn plugin(&self, out: &mut String) {
-        self.head("extensions.istio.io/v1alpha1", out);
-        if self.targets.is_empty() {
-            self.labels("selector", "matchLabels", out);
-        } else {
-            out.push_str("  targetRefs:\n");
-            for (kind, name) in &self.targets {
-                let group = if kind == "Gateway" {
-                    "gateway.networking.k8s.io"
-                } else {
-                    "\"\""
-                };
-                out.push_str(&format!(
-                    "  - kind: {}\n    group: {group}\n    name: {}\n",
-                    quoted(kind),
-                    quoted(name)
-                ));
-            }
-        }
-        out.push_str("  phase: STATS\n  priority: 10\n");
-        let nested = self.kind == "TrafficExtension";
-        let pad = if nested { "    " } else { "  " };
-        if nested {
-            out.push_str("  wasm:\n");
-        }
-        out.push_str(&format!("{pad}url: {}\n", quoted(&self.url)));
-        if let Some(digest) = &self.sha256 {
-            out.push_str(&format!("{pad}sha256: {}\n", quoted(digest)));
-        }
-        out.push_str(&format!(
-            "{pad}imagePullPolicy: IfNotPresent\n{pad}pluginName: tracemeter\n\
-             {pad}failStrategy: {}\n{pad}pluginConfig:\n",
-            self.strategy
-        ));
-        out.push_str(&docs::filter_yaml(&self.policy, pad.len() + 2));
-    }
-
-    fn envoy_filter(&self, out: &mut String) {
-        self.head("networking.istio.io/v1alpha3", out);
-        // A priority silences the analyzer's warning about relative positions.
-        out.push_str("  priority: 10\n");
-        self.labels("workloadSelector", "labels", out);
-        let policy = match self.strategy.as_str() {
-            "FAIL_CLOSE" => "FAIL_CLOSED",
-            other => other,
-        };
-        out.push_str(&format!(
-            r#"  configPatches:
-  - applyTo: EXTENSION_CONFIG
-    match:
-      context: ANY
-    patch:
-      operation: ADD
-      value:
-        name: {name}
-        typed_config:
-          "@type": type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm
-          config:
-            name: {name}
-            root_id: tracemeter
-            failure_policy: {policy}
-            configuration:
-              "@type": type.googleapis.com/google.protobuf.StringValue
-              value: {json}
-            vm_config:
-              vm_id: {name}
-              runtime: envoy.wasm.runtime.v8
-              code:
-{code}"#,
-            name = self.name,
-            json = single_quoted(&self.policy.to_filter_json()),
-            code = self.code(),
-        ));
-        let contexts: &[&str] = if self.gateway {
-            &["GATEWAY"]
-        } else {
-            &["SIDECAR_INBOUND", "SIDECAR_OUTBOUND"]
-        };
-        for context in contexts {
-            out.push_str(&insertion(&self.name, context));
-        }
-    }
-
-    /// Remote code goes through Istio's agent, which downloads and caches it.
-    fn code(&self) -> String {
-        if let Some(path) = self.url.strip_prefix("file://") {
-            return format!(
-                "                local:\n                  filename: {}\n",
-                quoted(path)
-            );
-        }
-        // The agent takes `nil` for "do not check".
-        let digest = self.sha256.as_deref().unwrap_or("nil");
-        format!(
-            r"                remote:
-                  http_uri:
-                    uri: {}
-                    cluster: _
-                    timeout: 30s
-                  sha256: {}
-",
-            quoted(&self.url),
-            quoted(digest)
-        )
-    }
-}
-
-/// Puts the filter before the router. The second type is what the agent sends after a failed
-/// download.
-fn insertion(name: &str, context: &str) -> String {
-    format!(
-        r"  - applyTo: HTTP_FILTER
-    match:
-      context: {context}
-      listener:
-        filterChain:
-          filter:
-            name: envoy.filters.network.http_connection_manager
-            subFilter:
-              name: envoy.filters.http.router
-    patch:
-      operation: INSERT_BEFORE
-      value:
-        name: {name}
-        config_discovery:
-          config_source:
-            ads: {{}}
-            initial_fetch_timeout: 0s
-            resource_api_version: V3
-          type_urls:
-          - type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm
-          - type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC
-"
-    )
+fn usage<T>(message: impl Into<String>) -> Result<T, Failure> {
+    Err(Failure::Usage(message.into()))
 }
