@@ -178,7 +178,32 @@ async fn the_page_says_what_sql_says_and_hostile_names_stay_text() {
         holds_everywhere(name, page);
     }
 
+    let exact = collector
+        .sql("SELECT SUM(cost_usd) AS cost FROM cost_by_route WHERE basis = 'ledger'")
+        .await
+        .unwrap();
+    assert_eq!(
+        exact[0]["cost"].to_string().trim_matches('"'),
+        "12.345678901"
+    );
     let overview = &found["overview"]["wide"];
+    says_the_totals(overview);
+    says_the_tables(&overview["tables"]);
+
+    let waterfall = &found["trace"]["wide"]["tables"]["Spans"];
+    assert_eq!(waterfall[1][1], "0.0025");
+    assert_eq!(waterfall[2][1], "0.000000001");
+    assert_eq!(
+        found["trace"]["wide"]["totals"]["Cost"][0],
+        "0.002500001 USD"
+    );
+    assert_eq!(
+        found["rootless"]["wide"]["totals"]["Begins at"][1],
+        "first seen (the root has not come)"
+    );
+}
+
+fn says_the_totals(overview: &Value) {
     let headings = overview["headings"].as_array().unwrap();
     for heading in [
         "Today",
@@ -208,15 +233,9 @@ async fn the_page_says_what_sql_says_and_hostile_names_stay_text() {
             .unwrap()
             .starts_with("estimate 8 (-")
     );
-    let exact = collector
-        .sql("SELECT SUM(cost_usd) AS cost FROM cost_by_route WHERE basis = 'ledger'")
-        .await
-        .unwrap();
-    assert_eq!(
-        exact[0]["cost"].to_string().trim_matches('"'),
-        "12.345678901"
-    );
-    let tables = &overview["tables"];
+}
+
+fn says_the_tables(tables: &Value) {
     assert_eq!(tables["Cost by service"][1][0], "payment");
     assert_eq!(tables["Cost by route"][1][0], format!("payment\n{HOSTILE}"));
     let newest = tables["Newest traces"].as_array().unwrap();
@@ -245,18 +264,6 @@ async fn the_page_says_what_sql_says_and_hostile_names_stay_text() {
     assert!(
         tables["Alerts"].as_array().unwrap().len() > 1,
         "the policy's alerts"
-    );
-
-    let waterfall = &found["trace"]["wide"]["tables"]["Spans"];
-    assert_eq!(waterfall[1][1], "0.0025");
-    assert_eq!(waterfall[2][1], "0.000000001");
-    assert_eq!(
-        found["trace"]["wide"]["totals"]["Cost"][0],
-        "0.002500001 USD"
-    );
-    assert_eq!(
-        found["rootless"]["wide"]["totals"]["Begins at"][1],
-        "first seen (the root has not come)"
     );
 }
 
