@@ -4,7 +4,7 @@
 //! The collector computes one table per service from the counts of all proxies; this asks for it
 //! now and then with the entity tag of the one at hand ([`Rates::poll`], [`Rates::on_answer`]),
 //! and remembers the last good one. Without an answer for [`STALE_INTERVALS`] this worker follows
-//! its own counts with the same controller and its share of the target ([`local`]). Until the
+//! its own counts with the same controller and its share of the target (`local`). Until the
 //! first of either the static rates of the policy hold. Rates depend on time and load, never on a
 //! trace's randomness.
 //!
