@@ -458,3 +458,40 @@ fn the_page_lists_traces_with_cost_and_escapes_what_spans_say() {
     let list = get(collector.http, "/api/traces?order=cost&limit=5").unwrap();
     assert!(list.text().contains(&id), "{}", list.text());
 }
+
+#[test]
+fn an_answer_comes_in_the_form_that_accept_asks_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let collector = Collector::start(dir.path(), &[]);
+    let ask = |accept: &str| {
+        post(
+            collector.http,
+            "/api/sql",
+            &[("accept", accept)],
+            b"SELECT 1 AS one",
+        )
+        .unwrap()
+    };
+    for (accept, media_type, start) in [
+        ("*/*", "application/json", &b"{\"columns\""[..]),
+        ("text/csv", "text/csv", b"one\r\n1\r\n"),
+        // An IPC stream begins with a continuation marker.
+        (
+            "application/vnd.apache.arrow.stream",
+            "application/vnd.apache.arrow.stream",
+            &[0xff, 0xff, 0xff, 0xff],
+        ),
+    ] {
+        let reply = ask(accept);
+        assert_eq!(reply.status, 200, "{accept}");
+        assert!(
+            reply.head.contains(&format!("content-type: {media_type}")),
+            "{}",
+            reply.head
+        );
+        assert!(reply.body.starts_with(start), "{accept}: {}", reply.text());
+    }
+    let refused = ask("image/png");
+    assert_eq!(refused.status, 406);
+    assert!(refused.text().contains("text/csv"), "{}", refused.text());
+}
