@@ -20,6 +20,9 @@ use crate::hex;
 pub struct TraceId(NonZeroU128);
 
 impl TraceId {
+    /// The smallest identifier, one: what stands in where nothing random is to be had.
+    pub const MIN: Self = Self(NonZeroU128::MIN);
+
     /// From the sixteen bytes in wire order; `None` if all are zero.
     #[inline]
     #[must_use]
@@ -84,6 +87,9 @@ impl TraceId {
 pub struct SpanId(NonZeroU64);
 
 impl SpanId {
+    /// The smallest identifier, one: what stands in where nothing random is to be had.
+    pub const MIN: Self = Self(NonZeroU64::MIN);
+
     /// From the eight bytes in wire order; `None` if all are zero.
     #[inline]
     #[must_use]

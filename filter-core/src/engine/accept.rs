@@ -123,7 +123,7 @@ fn new_trace_id(entropy: &mut impl Entropy) -> TraceId {
             return id;
         }
     }
-    FALLBACK_TRACE_ID
+    TraceId::MIN
 }
 
 /// A random span id.
@@ -133,15 +133,5 @@ pub(super) fn new_span_id(entropy: &mut impl Entropy) -> SpanId {
             return id;
         }
     }
-    FALLBACK_SPAN_ID
+    SpanId::MIN
 }
-
-/// Ids for a source of entropy that yields nothing but zeros.
-const FALLBACK_TRACE_ID: TraceId = match TraceId::from_u128(1) {
-    Some(id) => id,
-    None => panic!("one is not zero"),
-};
-const FALLBACK_SPAN_ID: SpanId = match SpanId::from_u64(1) {
-    Some(id) => id,
-    None => panic!("one is not zero"),
-};

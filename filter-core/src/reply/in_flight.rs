@@ -211,6 +211,11 @@ mod tests {
     }
 
     #[test]
+    fn a_request_in_flight_takes_the_memory_that_the_docs_say() {
+        assert_eq!(ENTRY_BYTES, 60);
+    }
+
+    #[test]
     fn a_delivery_finds_its_cause_and_adds_up() {
         let mut table = InFlight::new(8);
         let (first, _) = table.open(trace(1), span(1));
