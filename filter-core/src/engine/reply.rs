@@ -238,15 +238,10 @@ impl Engine {
         input: &ResponseInput<'_>,
         in_flight: &InFlight,
     ) -> ResponseEffects {
-        self.hear(state, input.internal_header);
-        state.side.posted = input.posted;
+        let mut effects = self.learn(state, input);
         if self.settles_early(state) && state.side.settled.is_none() {
             state.side.settled = Some(self.cost_so_far(state, input));
         }
-        let mut effects = ResponseEffects {
-            letter: self.letter(state, None, NanoUsd::ZERO),
-            ..ResponseEffects::default()
-        };
         let side = state.side;
         if side.answers || side.tells_client || side.sums_up {
             let news = self.subtree(state, input, in_flight);
@@ -271,17 +266,23 @@ impl Engine {
         input: &ResponseInput<'_>,
         in_flight: &InFlight,
     ) -> ResponseEffects {
-        self.hear(state, input.internal_header);
-        state.side.posted = input.posted;
-        let mut effects = ResponseEffects {
-            letter: self.letter(state, None, NanoUsd::ZERO),
-            ..ResponseEffects::default()
-        };
+        let mut effects = self.learn(state, input);
         if state.side.answers {
             let news = self.subtree(state, input, in_flight);
             effects.reply = self.reply(state, news);
         }
         effects
+    }
+
+    /// Takes in what the callee and other workers say, and passes it on to the request that caused
+    /// this call.
+    fn learn(&mut self, state: &mut RequestState, input: &ResponseInput<'_>) -> ResponseEffects {
+        self.hear(state, input.internal_header);
+        state.side.posted = input.posted;
+        ResponseEffects {
+            letter: self.letter(state, None, NanoUsd::ZERO),
+            ..ResponseEffects::default()
+        }
     }
 
     /// What this hop and everything below it has cost, where replies carry costs.
