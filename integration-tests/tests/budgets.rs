@@ -11,6 +11,8 @@
     reason = "test code"
 )]
 
+#[path = "budgets/count.rs"]
+mod count;
 #[path = "budgets/host.rs"]
 mod host;
 #[path = "budgets/limits.rs"]
