@@ -66,11 +66,11 @@ pub struct Incoming<'a> {
     /// The traceparent.
     pub parent: ParentContext,
     /// The tracestate; empty when there is none, it is invalid or the traceparent is not valid.
-    pub state: TraceState<'a>,
+    state: Option<TraceState<'a>>,
     /// Whether the tracestate was refused as a whole.
     pub state_invalid: bool,
-    /// The baggage, independent of the traceparent.
-    pub baggage: Baggage<'a>,
+    /// The baggage, independent of the traceparent; large, so absent without a line.
+    baggage: Option<Baggage<'a>>,
     /// Value of the `ot` member, empty when absent.
     pub ot: &'a [u8],
     /// What of the baggage is asked for here, found in one pass.
@@ -90,9 +90,6 @@ struct Found<'a> {
 impl<'a> Found<'a> {
     fn read(baggage: &Baggage<'a>, keys: &[Box<str>]) -> Self {
         let mut found = Self::default();
-        if baggage.is_empty() {
-            return found;
-        }
         for member in baggage.iter() {
             if member.key == COST_KEY.as_bytes() {
                 found.cost.get_or_insert(member.value);
@@ -133,30 +130,33 @@ impl<'a> Incoming<'a> {
             counters.invalid_traceparent(reason);
         }
         let (state, state_invalid) = match parent {
-            ParentContext::Valid(_) if headers.tracestate_lines > 0 => {
-                match TraceState::parse_lines(headers.all("tracestate")) {
-                    Ok(state) => (state, false),
+            ParentContext::Valid(_) if !headers.tracestate.is_empty() => {
+                match TraceState::parse_lines(headers.tracestate) {
+                    Ok(state) => (Some(state), false),
                     Err(error) => {
                         counters.invalid_tracestate(error.reason());
-                        (TraceState::empty(), true)
+                        (None, true)
                     }
                 }
             }
-            _ => (TraceState::empty(), false),
+            _ => (None, false),
         };
-        let baggage = match headers.baggage_lines {
-            0 => Baggage::empty(),
-            _ => Baggage::parse_lines(headers.all("baggage")),
-        };
-        counters.add(Counter::InvalidBaggage, baggage.malformed() as u64);
-        let ot = state.get(OT_KEY.as_bytes()).unwrap_or_default();
+        let baggage = (!headers.baggage.is_empty()).then(|| Baggage::parse_lines(headers.baggage));
+        if let Some(baggage) = &baggage {
+            counters.add(Counter::InvalidBaggage, baggage.malformed() as u64);
+        }
+        let ot = state
+            .as_ref()
+            .and_then(|state| state.get(OT_KEY.as_bytes()));
         Self {
             parent,
             state,
             state_invalid,
-            found: Found::read(&baggage, baggage_keys),
+            found: baggage
+                .as_ref()
+                .map_or_else(Found::default, |baggage| Found::read(baggage, baggage_keys)),
             baggage,
-            ot,
+            ot: ot.unwrap_or_default(),
         }
     }
 
@@ -169,10 +169,35 @@ impl<'a> Incoming<'a> {
         found.map(|(_, value)| &**value)
     }
 
+    /// The tracestate.
+    #[must_use]
+    pub fn state(&self) -> &TraceState<'a> {
+        static NONE: TraceState<'static> = TraceState::empty();
+        self.state.as_ref().unwrap_or(&NONE)
+    }
+
+    /// Takes the tracestate out: it belongs to a trace that does not go on.
+    pub fn forget_state(&mut self) {
+        self.state = None;
+        self.ot = b"";
+    }
+
+    /// The value of a member of the tracestate.
+    fn in_state(&self, key: &str) -> Option<&'a [u8]> {
+        self.state.as_ref()?.get(key.as_bytes())
+    }
+
+    /// The baggage.
+    #[must_use]
+    pub fn baggage(&self) -> &Baggage<'a> {
+        static NONE: Baggage<'static> = Baggage::empty();
+        self.baggage.as_ref().unwrap_or(&NONE)
+    }
+
     /// Whether any member of ours came in.
     #[must_use]
     pub fn has_own_members(&self) -> bool {
-        let in_state = |key: &str| self.state.get(key.as_bytes()).is_some();
+        let in_state = |key: &str| self.in_state(key).is_some();
         in_state(COST_KEY)
             || in_state(TAG_KEY)
             || in_state(COMPACT_KEY)
@@ -182,7 +207,7 @@ impl<'a> Incoming<'a> {
     }
 
     fn compact(&self, name: u8) -> Option<&'a [u8]> {
-        let value = self.state.get(COMPACT_KEY.as_bytes())?;
+        let value = self.in_state(COMPACT_KEY)?;
         let mut parts = value.split(|byte| *byte == b';');
         parts.find_map(|part| part.strip_prefix(&[name, b':']))
     }
@@ -191,11 +216,7 @@ impl<'a> Incoming<'a> {
     /// that is not a plain decimal is counted and taken as absent.
     #[must_use]
     pub fn path_cost(&self, counters: &mut Counters) -> NanoUsd {
-        let candidates = [
-            self.state.get(COST_KEY.as_bytes()),
-            self.compact(b'c'),
-            self.found.cost,
-        ];
+        let candidates = [self.in_state(COST_KEY), self.compact(b'c'), self.found.cost];
         for value in candidates.into_iter().flatten() {
             match NanoUsd::parse_decimal(value) {
                 Ok(cost) => return cost,
@@ -209,11 +230,7 @@ impl<'a> Incoming<'a> {
     /// counted and taken as `unknown`.
     #[must_use]
     pub fn data_tag(&self, unknown: DataTag, counters: &mut Counters) -> Option<DataTag> {
-        let candidates = [
-            self.state.get(TAG_KEY.as_bytes()),
-            self.compact(b'd'),
-            self.found.tag,
-        ];
+        let candidates = [self.in_state(TAG_KEY), self.compact(b'd'), self.found.tag];
         let tags = candidates.into_iter().flatten().map(|value| {
             DataTag::parse(value).unwrap_or_else(|| {
                 counters.bump(Counter::InvalidDataTag);
@@ -359,8 +376,6 @@ impl Writer {
         let mut ot_value = [0; 256];
         let ot = ot_member(incoming, out.threshold, &mut ot_value, counters);
         let mut compact = [0; 64];
-        let compact = compact_value(cost, tag, out.takes_replies, &mut compact);
-
         let absent = Member {
             key: b"",
             value: b"",
@@ -385,7 +400,10 @@ impl Writer {
                         push(COMPACT_KEY, TAKES_REPLIES);
                     }
                 }
-                TracestateForm::Compact => push(COMPACT_KEY, compact),
+                TracestateForm::Compact => push(
+                    COMPACT_KEY,
+                    compact_value(cost, tag, out.takes_replies, &mut compact),
+                ),
                 TracestateForm::Off => {}
             }
         }
@@ -412,7 +430,7 @@ impl Writer {
         };
         let limit = self.settings.state_limit_bytes;
         let written = incoming
-            .state
+            .state()
             .write_with(own, remove, limit, &mut self.state);
         self.state_len = match written {
             Ok(written) => {
@@ -457,9 +475,10 @@ impl Writer {
             BUDGET_KEY.as_bytes(),
         ];
         let (members, bytes) = (baggage::MAX_MEMBERS, self.settings.baggage_limit_bytes);
-        let written = incoming
-            .baggage
-            .write_with(own, &remove, members, bytes, &mut self.baggage);
+        let written =
+            incoming
+                .baggage()
+                .write_with(own, &remove, members, bytes, &mut self.baggage);
         self.baggage_len = match written {
             Ok(written) => {
                 counters.add(Counter::BaggageTruncated, written.dropped as u64);

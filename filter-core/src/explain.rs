@@ -25,7 +25,7 @@ pub(crate) fn line(
     let tracestate = if incoming.state_invalid {
         "invalid".to_owned()
     } else {
-        incoming.state.len().to_string()
+        incoming.state().len().to_string()
     };
     let head = &state.head;
     let rule = head
@@ -38,7 +38,7 @@ pub(crate) fn line(
         state.trace_id,
         state.span_id,
         direction_name(state.direction),
-        incoming.baggage.malformed(),
+        incoming.baggage().malformed(),
         head.keep,
         head.reason.as_str(),
         probability_text(local),

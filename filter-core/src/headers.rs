@@ -52,33 +52,75 @@ impl<'a> HeaderBlock<'a> {
     /// Names and values in order.
     #[must_use]
     pub fn lines(&self) -> Lines<'a> {
-        let count = number_at(self.bytes, 0).unwrap_or(0);
-        let lengths = self.bytes.get(4..).unwrap_or_default();
+        let (count, rest) = self
+            .bytes
+            .split_first_chunk::<4>()
+            .unwrap_or((&[0; 4], &[]));
+        let count = u32::from_le_bytes(*count) as usize;
         let (lengths, texts) = count
             .checked_mul(8)
-            .and_then(|size| lengths.split_at_checked(size))
+            .and_then(|size| rest.split_at_checked(size))
             .unwrap_or_default();
-        Lines { lengths, texts }
+        Lines {
+            lengths: lengths.as_chunks().0,
+            texts,
+            at: 0,
+        }
     }
 }
 
-fn number_at(bytes: &[u8], at: usize) -> Option<usize> {
-    let digits = bytes.get(at..)?.first_chunk::<4>()?;
-    usize::try_from(u32::from_le_bytes(*digits)).ok()
-}
-
 /// Iterator over the lines of a [`HeaderBlock`].
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct Lines<'a> {
-    lengths: &'a [u8],
+    /// Lengths of name and value of the lines to come.
+    lengths: &'a [[u8; 8]],
+    /// Texts of all lines, each followed by a NUL.
     texts: &'a [u8],
+    /// Where those of the lines to come begin.
+    at: usize,
 }
 
 impl<'a> Lines<'a> {
-    fn text(&mut self, length: usize) -> Option<&'a [u8]> {
-        let (text, rest) = self.texts.split_at_checked(length)?;
-        self.texts = rest.get(1..)?;
-        Some(text)
+    /// The next line with a name of one of these lengths, a bit each. Most lines concern nobody
+    /// here, and nothing but their lengths is looked at.
+    #[inline(always)]
+    fn next_of(&mut self, name_lengths: u64) -> Option<(&'a [u8], &'a [u8])> {
+        while let Some((lengths, rest)) = self.lengths.split_first() {
+            let lengths = u64::from_le_bytes(*lengths);
+            let (name_len, value_len) = (lengths as u32 as usize, (lengths >> 32) as usize);
+            let name_at = self.at;
+            // A block that lies may wrap around: the texts are asked with care below.
+            let value_at = name_at.wrapping_add(name_len).wrapping_add(1);
+            self.at = value_at.wrapping_add(value_len).wrapping_add(1);
+            self.lengths = rest;
+            if name_len < 64 && name_lengths >> name_len & 1 != 0 {
+                return Some((
+                    self.text(name_at, name_len)?,
+                    self.text(value_at, value_len)?,
+                ));
+            }
+        }
+        None
+    }
+
+    #[inline(always)]
+    fn text(&self, at: usize, length: usize) -> Option<&'a [u8]> {
+        self.texts.get(at..)?.get(..length)
+    }
+
+    /// The value of the next line called `name`.
+    fn next_called(&mut self, name: &[u8]) -> Option<&'a [u8]> {
+        if name.len() >= 64 {
+            return self.find(|(line, _)| *line == name).map(|(_, value)| value);
+        }
+        let mut lines = *self;
+        loop {
+            let (line, value) = lines.next_of(1 << name.len())?;
+            if line == name {
+                *self = lines;
+                return Some(value);
+            }
+        }
     }
 }
 
@@ -86,11 +128,73 @@ impl<'a> Iterator for Lines<'a> {
     type Item = (&'a [u8], &'a [u8]);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (name, value) = (number_at(self.lengths, 0)?, number_at(self.lengths, 4)?);
-        self.lengths = self.lengths.get(8..)?;
-        Some((self.text(name)?, self.text(value)?))
+        let (lengths, rest) = self.lengths.split_first()?;
+        let lengths = u64::from_le_bytes(*lengths);
+        let (name, texts) = self
+            .texts
+            .get(self.at..)?
+            .split_at_checked(lengths as u32 as usize)?;
+        let (value, texts) = texts.get(1..)?.split_at_checked((lengths >> 32) as usize)?;
+        let texts = texts.get(1..)?;
+        self.lengths = rest;
+        self.at = self.texts.len() - texts.len();
+        Some((name, value))
     }
 }
+
+/// The values of all lines of one name, in order; see [`RequestHeaders::tracestate`].
+#[derive(Debug, Clone, Copy)]
+pub struct Values<'a> {
+    name: &'static str,
+    first: Option<&'a [u8]>,
+    /// The lines after the first one, and how many of them have the name.
+    rest: Lines<'a>,
+    more: usize,
+}
+
+impl<'a> Values<'a> {
+    const fn none(name: &'static str) -> Self {
+        Self {
+            name,
+            first: None,
+            rest: Lines {
+                lengths: &[],
+                texts: &[],
+                at: 0,
+            },
+            more: 0,
+        }
+    }
+
+    fn add(&mut self, value: &'a [u8], rest: Lines<'a>) {
+        if self.first.is_some() {
+            self.more = self.more.saturating_add(1);
+        } else {
+            (self.first, self.rest) = (Some(value), rest);
+        }
+    }
+
+    /// Whether there is no line of the name.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+}
+
+impl<'a> Iterator for Values<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        if let Some(first) = self.first.take() {
+            return Some(first);
+        }
+        self.more = self.more.checked_sub(1)?;
+        self.rest.next_called(self.name.as_bytes())
+    }
+}
+
+/// Lengths of the names that [`RequestHeaders::new`] looks for, a bit each.
+const FIXED_LENGTHS: u64 = 1 << 5 | 1 << 7 | 1 << 10 | 1 << 11 | 1 << 12 | 1 << 14;
 
 /// See the module documentation.
 #[derive(Debug, Clone, Copy)]
@@ -100,6 +204,7 @@ pub struct RequestHeaders<'a> {
     pub method: &'a [u8],
     /// `:path` as it came, query included
     pub target: &'a [u8],
+    path_len: usize,
     /// `:authority`
     pub authority: &'a [u8],
     /// `:scheme`
@@ -108,16 +213,16 @@ pub struct RequestHeaders<'a> {
     pub content_type: &'a [u8],
     /// `user-agent`
     pub user_agent: &'a [u8],
-    /// `content-length`, when it is a number
+    /// `content-length`
     pub content_length: Option<u64>,
     /// First `traceparent` line
     pub traceparent: Option<&'a [u8]>,
     /// Number of `traceparent` lines
     pub traceparent_lines: usize,
-    /// Number of `tracestate` lines
-    pub tracestate_lines: usize,
-    /// Number of `baggage` lines
-    pub baggage_lines: usize,
+    /// Lines of `tracestate`
+    pub tracestate: Values<'a>,
+    /// Lines of `baggage`
+    pub baggage: Values<'a>,
 }
 
 impl<'a> RequestHeaders<'a> {
@@ -128,6 +233,7 @@ impl<'a> RequestHeaders<'a> {
             block,
             method: b"",
             target: b"",
+            path_len: 0,
             authority: b"",
             scheme: b"",
             content_type: b"",
@@ -135,51 +241,51 @@ impl<'a> RequestHeaders<'a> {
             content_length: None,
             traceparent: None,
             traceparent_lines: 0,
-            tracestate_lines: 0,
-            baggage_lines: 0,
+            tracestate: Values::none("tracestate"),
+            baggage: Values::none("baggage"),
         };
-        for (name, value) in block.lines() {
-            match name {
-                b":method" => found.method = value,
-                b":path" => found.target = value,
-                b":authority" => found.authority = value,
-                b":scheme" => found.scheme = value,
-                b"content-type" => found.content_type = value,
-                b"user-agent" => found.user_agent = value,
-                b"content-length" => found.content_length = decimal(value),
-                b"traceparent" => {
-                    found.traceparent_lines += 1;
-                    found.traceparent.get_or_insert(value);
-                }
-                b"tracestate" => found.tracestate_lines += 1,
-                b"baggage" => found.baggage_lines += 1,
-                _ => {}
-            }
+        let mut lines = block.lines();
+        while let Some((name, value)) = lines.next_of(FIXED_LENGTHS) {
+            found.take(name, value, lines);
         }
+        let end = found
+            .target
+            .iter()
+            .position(|byte| matches!(byte, b'?' | b'#'));
+        found.path_len = end.unwrap_or(found.target.len());
         found
     }
 
-    /// All values of the lines called `name` (lower case), in order.
-    pub fn all<'n>(&self, name: &'n str) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
-        let lines = self.block.lines();
-        lines.filter_map(move |(line, value)| (line == name.as_bytes()).then_some(value))
+    /// Takes a line that may be one of the common ones; `rest` follows it.
+    fn take(&mut self, name: &[u8], value: &'a [u8], rest: Lines<'a>) {
+        match name {
+            b":method" => self.method = value,
+            b":path" => self.target = value,
+            b":authority" => self.authority = value,
+            b":scheme" => self.scheme = value,
+            b"content-type" => self.content_type = value,
+            b"user-agent" => self.user_agent = value,
+            b"content-length" => self.content_length = decimal(value),
+            b"traceparent" => {
+                self.traceparent_lines += 1;
+                self.traceparent.get_or_insert(value);
+            }
+            b"tracestate" => self.tracestate.add(value, rest),
+            b"baggage" => self.baggage.add(value, rest),
+            _ => {}
+        }
     }
 
     /// The first value of `name` (lower case).
     #[must_use]
     pub fn first(&self, name: &str) -> Option<&'a [u8]> {
-        self.all(name).next()
+        self.block.lines().next_called(name.as_bytes())
     }
 
     /// The path without its query, and not beyond `?` or `#`.
     #[must_use]
     pub fn path(&self) -> &'a [u8] {
-        let end = self
-            .target
-            .iter()
-            .position(|byte| matches!(byte, b'?' | b'#'));
-        end.and_then(|end| self.target.get(..end))
-            .unwrap_or(self.target)
+        self.target.get(..self.path_len).unwrap_or_default()
     }
 
     /// The query without its question mark.
@@ -210,15 +316,12 @@ impl<'a> RequestHeaders<'a> {
 /// The host part of `host[:port]`.
 #[must_use]
 pub fn host_of(authority: &[u8]) -> &[u8] {
-    let after_bracket = authority
+    let last = authority
         .iter()
-        .rposition(|byte| *byte == b']')
-        .unwrap_or(0);
-    let colon = authority.iter().rposition(|byte| *byte == b':');
-    match colon {
-        Some(at) if at > after_bracket || after_bracket == 0 => {
-            authority.get(..at).unwrap_or(authority)
-        }
+        .rposition(|byte| matches!(byte, b':' | b']'));
+    let port = last.and_then(|at| authority.split_at_checked(at));
+    match port {
+        Some((host, [b':', ..])) => host,
         _ => authority,
     }
 }
@@ -235,8 +338,9 @@ fn decimal(value: &[u8]) -> Option<u64> {
     if value.is_empty() || value.len() > 19 {
         return None;
     }
+    // Nineteen digits always fit.
     value.iter().try_fold(0_u64, |sum, byte| match byte {
-        b'0'..=b'9' => sum.checked_mul(10)?.checked_add(u64::from(byte - b'0')),
+        b'0'..=b'9' => Some(sum.wrapping_mul(10).wrapping_add(u64::from(byte - b'0'))),
         _ => None,
     })
 }
@@ -280,13 +384,14 @@ mod tests {
             ("traceparent", b"y"),
         ]);
         let headers = RequestHeaders::new(HeaderBlock::new(&block));
-        assert_eq!(
-            headers.all("tracestate").collect::<Vec<_>>(),
-            [b"a=1", b"b=2"]
-        );
+        assert_eq!(headers.tracestate.collect::<Vec<_>>(), [b"a=1", b"b=2"]);
         assert_eq!(headers.traceparent, Some(b"x".as_slice()));
-        let counts = (headers.traceparent_lines, headers.tracestate_lines);
-        assert_eq!((counts, headers.baggage_lines), ((2, 2), 0));
+        assert_eq!(headers.traceparent_lines, 2);
+        assert!(headers.baggage.is_empty());
+        for name in ["tracestate", "traceparent"] {
+            assert!(headers.first(name).is_some());
+        }
+        assert_eq!(headers.first("baggage"), None);
     }
 
     #[test]

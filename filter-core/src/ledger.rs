@@ -284,10 +284,23 @@ fn write_key(key: &Key<'_>, out: &mut Vec<u8>) {
         }
         let from = out.len();
         out.extend_from_slice(part);
-        for byte in out.iter_mut().skip(from).filter(|byte| **byte == SEPARATOR) {
-            *byte = b'?';
+        if has_separator(part) {
+            for byte in out.iter_mut().skip(from).filter(|byte| **byte == SEPARATOR) {
+                *byte = b'?';
+            }
         }
     }
+}
+
+/// Whether a NUL is in the text, eight bytes at a time: no request has one.
+fn has_separator(text: &[u8]) -> bool {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let (words, rest) = text.as_chunks::<8>();
+    let in_word = |word: &[u8; 8]| {
+        let word = u64::from_ne_bytes(*word);
+        word.wrapping_sub(ONES) & !word & (ONES << 7) != 0
+    };
+    words.iter().any(in_word) || rest.contains(&SEPARATOR)
 }
 
 /// Attribute names of the parts of an encoded key, in its order.

@@ -160,42 +160,97 @@ fn is_variable(segment: &[u8]) -> bool {
     segment.starts_with(b"{") && segment.ends_with(b"}")
 }
 
-fn collapse(path: &[u8], out: &mut Vec<u8>) {
-    for (index, segment) in segments(path).enumerate() {
-        out.push(b'/');
-        if index >= MAX_SEGMENTS {
-            out.push(b'*');
-            return;
+/// What a byte may be part of; everything is read in one pass.
+mod class {
+    /// 0 to 9.
+    pub(super) const DIGIT: u8 = 1;
+    /// A hexadecimal digit of either case.
+    pub(super) const HEX: u8 = 1 << 1;
+    /// A hexadecimal digit or a dash.
+    pub(super) const DASHED_HEX: u8 = 1 << 2;
+    /// Part of a token.
+    pub(super) const TOKEN: u8 = 1 << 3;
+    /// `@`, as in an e-mail address.
+    pub(super) const AT: u8 = 1 << 4;
+    /// A bare percent sign marks encoded data: an identifier as far as cardinality goes.
+    pub(super) const PERCENT: u8 = 1 << 5;
+    /// Ends a segment.
+    pub(super) const SLASH: u8 = 1 << 6;
+
+    /// By byte.
+    pub(super) static OF: [u8; 256] = table();
+
+    const fn table() -> [u8; 256] {
+        let mut table = [0; 256];
+        let mut byte = 0_u8;
+        while byte < 0x80 {
+            #[expect(
+                clippy::indexing_slicing,
+                reason = "evaluated at compile time, the index is below 128"
+            )]
+            {
+                table[byte as usize] = of(byte);
+            }
+            byte += 1;
         }
-        out.extend_from_slice(if is_identifier(segment) {
+        table
+    }
+
+    const fn of(byte: u8) -> u8 {
+        match byte {
+            b'0'..=b'9' => DIGIT | HEX | DASHED_HEX | TOKEN,
+            b'a'..=b'f' | b'A'..=b'F' => HEX | DASHED_HEX | TOKEN,
+            b'-' => DASHED_HEX | TOKEN,
+            b'g'..=b'z' | b'G'..=b'Z' | b'_' | b'.' | b'~' | b'=' => TOKEN,
+            b'@' => AT,
+            b'%' => PERCENT,
+            b'/' => SLASH,
+            _ => 0,
+        }
+    }
+}
+
+fn collapse(path: &[u8], out: &mut Vec<u8>) {
+    let mut rest = path.strip_prefix(b"/").unwrap_or(path);
+    for _ in 0..MAX_SEGMENTS {
+        out.push(b'/');
+        let (mut any, mut all) = (0, u8::MAX);
+        let end = rest.iter().position(|byte| {
+            let class = class::OF.get(usize::from(*byte)).copied().unwrap_or(0);
+            if class == class::SLASH {
+                return true;
+            }
+            any |= class;
+            all &= class;
+            false
+        });
+        let len = end.unwrap_or(rest.len());
+        let (segment, behind) = rest.split_at_checked(len).unwrap_or((rest, &[]));
+        out.extend_from_slice(if is_identifier(len, any, all) {
             b"{id}"
         } else {
             segment
         });
+        match behind.split_first() {
+            Some((_, behind)) => rest = behind,
+            None => return,
+        }
     }
+    out.extend_from_slice(b"/*");
 }
 
-fn is_identifier(segment: &[u8]) -> bool {
-    // An e-mail address, or the like.
-    if segment.contains(&b'@') {
+/// Whether a segment is an identifier, by the classes that any and all of its bytes have.
+fn is_identifier(len: usize, any: u8, all: u8) -> bool {
+    if any & class::AT != 0 {
         return true;
     }
-    let digits = segment.iter().filter(|byte| byte.is_ascii_digit()).count();
-    if digits == 0 {
-        return segment.len() >= 2 * MIN_HEX_IDENTIFIER
-            && segment.iter().all(u8::is_ascii_hexdigit);
+    if any & class::DIGIT == 0 {
+        return len >= 2 * MIN_HEX_IDENTIFIER && all & class::HEX != 0;
     }
-    let hex = segment
-        .iter()
-        .all(|byte| byte.is_ascii_hexdigit() || *byte == b'-');
-    let token = |byte: &u8| {
-        byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~' | b'=')
-    };
-    digits == segment.len()
-        || (hex && segment.len() >= MIN_HEX_IDENTIFIER)
-        || (segment.len() >= MIN_MIXED_IDENTIFIER && segment.iter().all(token))
-        // A bare percent sign marks encoded data: an identifier as far as cardinality goes.
-        || segment.contains(&b'%')
+    all & class::DIGIT != 0
+        || (all & class::DASHED_HEX != 0 && len >= MIN_HEX_IDENTIFIER)
+        || (all & class::TOKEN != 0 && len >= MIN_MIXED_IDENTIFIER)
+        || any & class::PERCENT != 0
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use mesh_config::{DataTag, Policy};
 use crate::context::{Incoming, WriterSettings};
 use crate::export::ExportSettings;
 use crate::facts::MAX_KEPT;
-use crate::headers::RequestHeaders;
+use crate::headers::{RequestHeaders, host_of};
 use crate::identity::Identity;
 use crate::ledger::LedgerSettings;
 use crate::rates::Rates;
@@ -111,15 +111,16 @@ impl Settings {
         propagation.return_channel.carries != ReturnDetail::Off && self.owns_context()
     }
 
-    /// Whether this hop charges a request to `host`: a call crosses two proxies and must be
+    /// Whether this hop charges a request to `authority`: a call crosses two proxies and must be
     /// charged once.
-    pub(crate) fn charges(&self, direction: Direction, host: &[u8]) -> bool {
+    pub(crate) fn charges(&self, direction: Direction, authority: &[u8]) -> bool {
         let outbound = direction == Direction::Outbound;
         match self.policy.cost.charge {
             ChargeSide::Client => outbound || direction == Direction::Gateway,
             ChargeSide::Server if !outbound => true,
             ChargeSide::Server => {
                 let listed = &self.policy.cost.unmetered_destinations;
+                let host = host_of(authority);
                 listed
                     .iter()
                     .any(|pattern| glob_ignore_case(pattern.as_bytes(), host))

@@ -3,7 +3,7 @@
 //! Integers come as eight little-endian bytes; a property that Envoy does not know in this phase
 //! is `None` (absence is information: a missing response code means that the client went away).
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::{BufferType, GrpcStatusCode, LogLevel, MapType, Status};
@@ -12,11 +12,7 @@ use crate::raw;
 
 /// Nanoseconds since the Unix epoch; 0 if the host has no clock.
 pub(crate) fn now_unix_nanos() -> u64 {
-    let now = hostcalls::get_current_time().ok();
-    let since = now.and_then(|now| now.duration_since(UNIX_EPOCH).ok());
-    since.map_or(0, |since| {
-        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
-    })
+    raw::now_unix_nanos()
 }
 
 /// All request header lines as one encoded block; only in the request header phase and `on_log`.

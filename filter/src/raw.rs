@@ -1,9 +1,10 @@
-//! Three host calls that the SDK offers only in a form that is too dear for every request.
+//! Four host calls that the SDK offers only in a form that is too dear for every request.
 //!
 //! - All request headers: the SDK copies each name and value into an allocation of its own (about
 //!   forty for a usual request) and panics on a status that it does not expect. Here the host's
 //!   block is taken as it is; `filter-core` reads it in place.
 //! - A property: the SDK takes the path as a vector and joins it anew for each call.
+//! - The time: the SDK makes a calendar's time of it, which has to be undone.
 //! - A foreign function: the SDK panics on a status that it does not expect, and a host without the
 //!   function may answer any.
 //!
@@ -18,6 +19,7 @@ const OK: u32 = 0;
 
 #[link(wasm_import_module = "env")]
 unsafe extern "C" {
+    fn proxy_get_current_time_nanoseconds(return_time: *mut u64) -> u32;
     fn proxy_get_header_map_pairs(
         map: u32,
         return_data: *mut *mut u8,
@@ -50,6 +52,14 @@ fn take(call: impl FnOnce(*mut *mut u8, *mut usize) -> u32) -> Option<Vec<u8>> {
     // SAFETY: the host has got the buffer from `proxy_on_memory_allocate` of the SDK, which gives
     // out boxed slices of exactly this size, has filled all of it, and gives it up with this call.
     Some(unsafe { Vec::from_raw_parts(data, size, size) })
+}
+
+/// Nanoseconds since the Unix epoch; 0 if the host has no clock.
+pub(crate) fn now_unix_nanos() -> u64 {
+    let mut now = 0;
+    // SAFETY: the pointer is valid for writing during the call.
+    let status = unsafe { proxy_get_current_time_nanoseconds(&raw mut now) };
+    if status == OK { now } else { 0 }
 }
 
 /// The encoded lines of a header map; nothing when the map is not there in this phase.

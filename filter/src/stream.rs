@@ -161,15 +161,16 @@ fn unseen_end() -> StreamEnd {
 /// Envoy's own tracer writes traceparent after all filters. Who loses hours to that should be told,
 /// once.
 fn check_overwritten(shared: &mut Shared, state: &RequestState) {
-    let Some(written) = state.written_traceparent() else {
-        return;
-    };
-    if !shared
-        .engine
-        .should_check_overwriting(OVERWRITE_CHECK_EVERY)
+    if state.is_companion()
+        || !shared
+            .engine
+            .should_check_overwriting(OVERWRITE_CHECK_EVERY)
     {
         return;
     }
+    let Some(written) = state.written_traceparent() else {
+        return;
+    };
     let Some(left) = host::request_header("traceparent") else {
         return;
     };

@@ -253,6 +253,10 @@ impl NanoUsd {
 
 /// `value * 10 + digit`, refused when it does not fit.
 fn push_digit(value: u64, digit: u64) -> Result<u64, MoneyError> {
+    // A checked multiplication asks for 128 bits in WebAssembly.
+    if value < u64::MAX / 10 {
+        return Ok(value * 10 + digit);
+    }
     value
         .checked_mul(10)
         .and_then(|tens| tens.checked_add(digit))

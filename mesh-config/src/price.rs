@@ -163,6 +163,9 @@ impl PriceTable {
     /// The own cost of one operation, by number. `bytes` are those of request and response bodies.
     #[must_use]
     pub fn cost_of(&self, operation: OperationId, duration_ns: u64, bytes: u64) -> NanoUsd {
+        if let Some(cost) = self.small_cost_of(operation, duration_ns, bytes) {
+            return cost;
+        }
         // At most 64 + 32 + 12 and 64 + 32 + 19 bits: their sum cannot overflow.
         let duration =
             u128::from(duration_ns) * u128::from(self.duration_ppm_per_100ms) * DURATION_WEIGHT;
@@ -175,6 +178,25 @@ impl PriceTable {
             .map(|product| product / DENOMINATOR);
         // What overflows 128 bits is, divided by a number of 59 bits, still far above the maximum.
         rounded.map_or(NanoUsd::MAX, NanoUsd::from_nanos_saturating)
+    }
+
+    /// [`PriceTable::cost_of`] where 64 bits suffice, which is nearly always: wider numbers take a
+    /// module for proxies many times as long.
+    fn small_cost_of(
+        &self,
+        operation: OperationId,
+        duration_ns: u64,
+        bytes: u64,
+    ) -> Option<NanoUsd> {
+        let duration = product(duration_ns, u64::from(self.duration_ppm_per_100ms))?;
+        let duration = product(duration, DURATION_WEIGHT as u64)?;
+        let size = product(bytes, u64::from(self.size_ppm_per_mib))?;
+        let size = product(size, SIZE_WEIGHT as u64)?;
+        let base = self.base_of(operation).as_nanos();
+        // The one that stands beside both is a whole number of bases: nothing to round there.
+        let above = product(duration.checked_add(size)?, base)?;
+        let above = above.checked_add(DENOMINATOR as u64 / 2)? / DENOMINATOR as u64;
+        base.checked_add(above).map(NanoUsd::from_nanos)
     }
 
     /// What a call of a language model costs, or `None` when no price matches provider and model.
@@ -200,6 +222,12 @@ impl PriceTable {
     pub fn token_price(&self, provider: &[u8], model: &[u8]) -> Option<&TokenPrice> {
         self.tokens.find(provider, model)
     }
+}
+
+/// The product, if the bits of both factors cannot make more than 64. (A checked multiplication asks
+/// for 128 bits in WebAssembly.)
+fn product(left: u64, right: u64) -> Option<u64> {
+    (left.leading_zeros() + right.leading_zeros() >= 64).then(|| left.wrapping_mul(right))
 }
 
 impl Default for PriceTable {

@@ -50,7 +50,7 @@ pub struct TraceParent {
 /// Reads eight bytes at a constant offset; the indices are checked at compile time.
 macro_rules! word {
     ($bytes:ident, $at:literal) => {
-        u64::from_be_bytes([
+        u64::from_le_bytes([
             $bytes[$at],
             $bytes[$at + 1],
             $bytes[$at + 2],
@@ -140,7 +140,7 @@ impl TraceParent {
         let (p1, e5) = hex::decode_word(word!(b, 44));
         // Version, dashes and flags share one word of the same decoder: after XOR with the
         // expected character a right byte becomes `0`.
-        let (flags, e6) = hex::decode_word(u64::from_be_bytes([
+        let (flags, e6) = hex::decode_word(u64::from_le_bytes([
             b[0],
             b[1],
             b[2] ^ b'-' ^ b'0',

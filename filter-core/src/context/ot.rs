@@ -21,6 +21,9 @@ pub(super) fn ot_member<'b>(
     out: &'b mut [u8; 256],
     counters: &mut Counters,
 ) -> Ot<'b> {
+    if incoming.ot.is_empty() && threshold.is_none() {
+        return Ot::Unchanged;
+    }
     let state = OtState::parse(incoming.ot);
     if is_malformed(incoming.ot, &state) {
         counters.bump(Counter::InvalidOtState);

@@ -4,7 +4,6 @@ use mesh_config::DataTag;
 use mesh_config::money::NanoUsd;
 use mesh_config::policy::{Direction, SampledFlag, TraceIdTrust};
 use w3c_traceparent_parser::otel::Threshold;
-use w3c_traceparent_parser::tracestate::TraceState;
 use w3c_traceparent_parser::{SpanId, TraceId, TraceParent};
 
 use super::Engine;
@@ -54,8 +53,7 @@ impl Engine {
         let (path_cost, tag) = self.accept_members(boundary, incoming);
         if link.is_some() {
             // A new trace has no state of the old one; baggage is independent and passes on.
-            incoming.state = TraceState::empty();
-            incoming.ot = b"";
+            incoming.forget_state();
         }
         let parent = incoming.parent.valid().filter(|_| link.is_none());
         Accepted {

@@ -80,7 +80,7 @@ impl Engine {
         let labels = self.labels(&request);
         let (mut head, local) = self.decide(&request, &labels);
         let llm = self.llm_call(direction, headers.authority);
-        let charged = llm.is_some() || self.settings.charges(direction, headers.host());
+        let charged = llm.is_some() || self.settings.charges(direction, headers.authority);
         let known_cost = self.known_cost(&request, &labels, charged);
         let granted = |engine: &Self| engine.granted(&request.view(engine, &labels));
         let left = self.budget_left(direction, &incoming, granted, input.in_flight);
@@ -111,8 +111,8 @@ impl Engine {
                 Vec::new()
             },
             owns_context: self.settings.owns_context(),
-            had_tracestate: headers.tracestate_lines > 0,
-            had_baggage: headers.baggage_lines > 0,
+            had_tracestate: !headers.tracestate.is_empty(),
+            had_baggage: !headers.baggage.is_empty(),
             explanation: None,
             side,
             budget,

@@ -16,27 +16,27 @@ pub(crate) struct PerRequest {
 pub(crate) const PER_REQUEST: [PerRequest; 5] = [
     PerRequest {
         case: "unsampled",
-        instructions: 50_700,
+        instructions: 40_600,
         host_calls: 10,
     },
     PerRequest {
         case: "sampled",
-        instructions: 74_400,
+        instructions: 63_700,
         host_calls: 10,
     },
     PerRequest {
         case: "new trace",
-        instructions: 36_000,
+        instructions: 28_100,
         host_calls: 10,
     },
     PerRequest {
         case: "kept as an error",
-        instructions: 73_800,
+        instructions: 63_100,
         host_calls: 12,
     },
     PerRequest {
         case: "hostile headers",
-        instructions: 209_700,
+        instructions: 201_900,
         host_calls: 10,
     },
 ];

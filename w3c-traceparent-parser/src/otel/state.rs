@@ -66,6 +66,9 @@ impl<'a> OtState<'a> {
             state.malformed = 1;
             return state;
         }
+        if value.is_empty() {
+            return state;
+        }
         state.value = value;
         for piece in value.split(|&byte| byte == b';') {
             let well_formed = match sub_member(piece) {
