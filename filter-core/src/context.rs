@@ -329,6 +329,8 @@ pub struct Writer {
     state_len: usize,
     baggage: Vec<u8>,
     baggage_len: usize,
+    /// Scratch for the `ot` member.
+    ot: [u8; 256],
 }
 
 impl Writer {
@@ -341,6 +343,7 @@ impl Writer {
             state_len: 0,
             baggage: vec![0; settings.baggage_limit_bytes],
             baggage_len: 0,
+            ot: [0; 256],
         }
     }
 
@@ -373,8 +376,7 @@ impl Writer {
         tag: &[u8],
         counters: &mut Counters,
     ) {
-        let mut ot_value = [0; 256];
-        let ot = ot_member(incoming, out.threshold, &mut ot_value, counters);
+        let ot = ot_member(incoming, out.threshold, &mut self.ot, counters);
         let mut compact = [0; 64];
         let absent = Member {
             key: b"",

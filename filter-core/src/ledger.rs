@@ -269,25 +269,30 @@ fn write_key(key: &Key<'_>, out: &mut Vec<u8>) {
     } else {
         b"other_side"
     };
-    let parts = [
+    let names = [
         direction_name(key.direction).as_bytes(),
         key.status.as_str().as_bytes(),
         key.tag.as_str().as_bytes(),
         charge,
-        cut(key.route),
-        cut(key.peer),
-        cut(key.tenant),
     ];
-    for (index, part) in parts.into_iter().enumerate() {
+    for name in names {
+        out.extend_from_slice(name);
+        out.push(SEPARATOR);
+    }
+    for (index, text) in [key.route, key.peer, key.tenant].into_iter().enumerate() {
         if index > 0 {
             out.push(SEPARATOR);
         }
-        let from = out.len();
-        out.extend_from_slice(part);
-        if has_separator(part) {
-            for byte in out.iter_mut().skip(from).filter(|byte| **byte == SEPARATOR) {
-                *byte = b'?';
-            }
+        if text.is_empty() {
+            continue;
+        }
+        let (text, from) = (cut(text), out.len());
+        out.extend_from_slice(text);
+        if has_separator(text) {
+            let added = out.iter_mut().skip(from);
+            added
+                .filter(|byte| **byte == SEPARATOR)
+                .for_each(|byte| *byte = b'?');
         }
     }
 }

@@ -26,6 +26,12 @@
 
 mod entropy;
 mod host;
+#[expect(unsafe_code, reason = "an allocator hands out raw memory")]
+#[cfg_attr(
+    not(any(target_arch = "wasm32", test)),
+    expect(dead_code, reason = "only the module has one thread")
+)]
+mod memory;
 mod metrics;
 mod node;
 mod parcels;
@@ -38,6 +44,10 @@ mod raw;
 mod returns;
 mod root;
 mod stream;
+
+#[cfg(target_arch = "wasm32")]
+#[global_allocator]
+static MEMORY: memory::Pools = memory::Pools::new();
 
 /// The entry point of the module, as the macro of the SDK defines it.
 mod start {

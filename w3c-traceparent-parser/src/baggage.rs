@@ -159,7 +159,7 @@ pub fn is_key(key: &[u8]) -> bool {
 /// Whether the bytes may stand as a value without further encoding; the empty value may.
 #[must_use]
 pub fn is_value(value: &[u8]) -> bool {
-    bytes::all(value, bytes::BAGGAGE_VALUE)
+    bytes::span_baggage_value(value) == value.len()
 }
 
 impl Default for Baggage<'_> {

@@ -17,6 +17,8 @@ pub(crate) const LOWER: u8 = 1 << 4;
 pub(crate) const LOWER_OR_DIGIT: u8 = 1 << 5;
 /// Value of an `ot` sub-member: letters of both cases, digits, `.`, `_`, `-`.
 pub(crate) const OT_VALUE: u8 = 1 << 6;
+/// `tracestate` key that may be written: [`STATE_KEY`] without `@`.
+pub(crate) const OWN_STATE_KEY: u8 = 1 << 7;
 
 static CLASSES: [u8; 256] = classes();
 
@@ -48,6 +50,9 @@ const fn class_of(byte: u8) -> u8 {
     }
     if lower || digit || matches!(byte, b'_' | b'-' | b'*' | b'/' | b'@') {
         class |= STATE_KEY;
+    }
+    if class & STATE_KEY != 0 && byte != b'@' {
+        class |= OWN_STATE_KEY;
     }
     if matches!(byte, 0x20..=0x7e) && !matches!(byte, b',' | b'=') {
         class |= STATE_VALUE;

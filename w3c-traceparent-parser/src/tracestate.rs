@@ -212,8 +212,7 @@ pub fn is_own_key(key: &[u8]) -> bool {
         && key
             .first()
             .is_some_and(|&first| bytes::is(first, bytes::LOWER))
-        && bytes::all(key, bytes::STATE_KEY)
-        && !key.contains(&b'@')
+        && bytes::all(key, bytes::OWN_STATE_KEY)
 }
 
 /// Whether the value may stand in a member.
@@ -221,7 +220,7 @@ pub fn is_own_key(key: &[u8]) -> bool {
 pub fn is_value(value: &[u8]) -> bool {
     value.len() <= MAX_VALUE_LEN
         && value.last().is_some_and(|&last| last != b' ')
-        && bytes::all(value, bytes::STATE_VALUE)
+        && bytes::span_state_value(value) == value.len()
 }
 
 impl Default for TraceState<'_> {

@@ -119,6 +119,16 @@ impl<'o> Cursor<'o> {
         }
     }
 
+    /// [`Cursor::push`] for one byte: separators are every other piece.
+    #[inline]
+    pub(crate) fn push_byte(&mut self, byte: u8) {
+        self.len = self.len.saturating_add(1);
+        if let Some((place, tail)) = core::mem::take(&mut self.free).split_first_mut() {
+            *place = byte;
+            self.free = tail;
+        }
+    }
+
     /// The number of bytes written.
     #[inline]
     pub(crate) const fn finish(self) -> Result<usize, WriteError> {

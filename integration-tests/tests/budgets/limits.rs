@@ -16,27 +16,27 @@ pub(crate) struct PerRequest {
 pub(crate) const PER_REQUEST: [PerRequest; 5] = [
     PerRequest {
         case: "unsampled",
-        instructions: 40_600,
+        instructions: 35_600,
         host_calls: 10,
     },
     PerRequest {
         case: "sampled",
-        instructions: 63_700,
+        instructions: 55_300,
         host_calls: 10,
     },
     PerRequest {
         case: "new trace",
-        instructions: 28_100,
+        instructions: 24_400,
         host_calls: 10,
     },
     PerRequest {
         case: "kept as an error",
-        instructions: 63_100,
+        instructions: 55_900,
         host_calls: 12,
     },
     PerRequest {
         case: "hostile headers",
-        instructions: 201_900,
+        instructions: 164_800,
         host_calls: 10,
     },
 ];

@@ -149,6 +149,10 @@ impl<'a> Iterator for Pieces<'a> {
 impl<'a> Pieces<'a> {
     /// The member at the start of `from`, read in one pass; `rest` moves behind its comma.
     fn piece(&mut self, from: &'a [u8]) -> Piece<'a> {
+        if let Some((member, after)) = plain(from) {
+            self.rest = after;
+            return Piece::Member(member);
+        }
         let (member, after) = match member(from) {
             (Some(member), after @ ([] | [b',', ..])) => (Piece::Member(member), after),
             (_, after) => (Piece::Malformed, after),
@@ -156,6 +160,32 @@ impl<'a> Pieces<'a> {
         self.rest = bytes::cut(after, b',').1.unwrap_or_default();
         member
     }
+}
+
+/// Reads `key=value` without white space and without properties, and returns what follows its
+/// comma: most members are like that.
+#[inline]
+fn plain(from: &[u8]) -> Option<(BaggageMember<'_>, &[u8])> {
+    let (key, after) = from.split_at_checked(bytes::span(from, bytes::TOKEN))?;
+    let [b'=', after @ ..] = after else {
+        return None;
+    };
+    let (value, after) = after.split_at_checked(bytes::span_baggage_value(after))?;
+    let rest = match after {
+        [] => after,
+        [b',', rest @ ..] => rest,
+        _ => return None,
+    };
+    if key.is_empty() {
+        return None;
+    }
+    let member = BaggageMember {
+        key,
+        value,
+        properties: b"",
+        raw: from.get(..key.len() + 1 + value.len())?,
+    };
+    Some((member, rest))
 }
 
 /// Reads a member as far as it is well formed, and returns what follows it. Neither part holds

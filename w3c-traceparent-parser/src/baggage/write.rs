@@ -57,7 +57,7 @@ impl Baggage<'_> {
         for (key, value) in own {
             separate(&mut cursor);
             cursor.push(key);
-            cursor.push(b"=");
+            cursor.push_byte(b'=');
             cursor.push(value);
         }
         Ok(Written {
@@ -75,7 +75,7 @@ fn stays(member: &BaggageMember<'_>, own: &[(&[u8], &[u8])], remove: &[&[u8]]) -
 #[inline]
 fn separate(cursor: &mut Cursor<'_>) {
     if cursor.len() > 0 {
-        cursor.push(b",");
+        cursor.push_byte(b',');
     }
 }
 

@@ -43,7 +43,7 @@ impl TraceState<'_> {
         for member in own {
             separate(&mut cursor);
             cursor.push(member.key);
-            cursor.push(b"=");
+            cursor.push_byte(b'=');
             cursor.push(member.value);
         }
         for (index, entry) in self.entries().iter().enumerate() {
@@ -63,7 +63,7 @@ impl TraceState<'_> {
 #[inline]
 fn separate(cursor: &mut Cursor<'_>) {
     if cursor.len() > 0 {
-        cursor.push(b",");
+        cursor.push_byte(b',');
     }
 }
 
