@@ -66,10 +66,15 @@ fn now() -> u64 {
 impl Alerts {
     /// Reads what is remembered in `dir`; says what was counted.
     pub(crate) fn open(dir: &Path, rules: &Rules, webhook: &str) -> (Self, Until) {
-        let saved = file::load(dir, now());
+        let now_ns = now();
+        let saved = file::load(dir, now_ns);
         let counted = saved.counted;
         let inner = Inner {
-            board: Board::new(rules.alerts().to_vec(), saved.alerts),
+            board: Board::new(
+                rules.alerts().to_vec(),
+                saved.alerts,
+                now_ns / board::NS_PER_S,
+            ),
             outbox: Outbox::new(saved.waiting),
             is_changed: false,
             counted,

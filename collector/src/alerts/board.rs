@@ -143,8 +143,9 @@ pub(super) fn is_money(query: &AlertQuery) -> bool {
 }
 
 impl Board {
-    /// The alerts of a policy, with what is remembered of them.
-    pub(super) fn new(alerts: Vec<Alert>, remembered: Vec<Memory>) -> Self {
+    /// The alerts of a policy, with what is remembered of them. Values are those of `now_s`, so that
+    /// whoever asks before the first look does not see a firing alert that counts nothing.
+    pub(super) fn new(alerts: Vec<Alert>, remembered: Vec<Memory>, now_s: u64) -> Self {
         let mut memory = Vec::with_capacity(alerts.len());
         for alert in &alerts {
             let window_s = alert.window.as_secs();
@@ -162,7 +163,10 @@ impl Board {
             }));
         }
         Self {
-            values: vec![0; alerts.len()],
+            values: memory
+                .iter_mut()
+                .map(|memory| memory.window.value(now_s))
+                .collect(),
             fired_total: vec![0; alerts.len()],
             alerts,
             memory,

@@ -15,7 +15,7 @@ struct Clock {
 /// The specification's alerts, which are the defaults.
 fn clock() -> Clock {
     Clock {
-        board: Board::new(Policy::default().alerts, Vec::new()),
+        board: Board::new(Policy::default().alerts, Vec::new(), START_S),
         now_s: START_S,
     }
 }
@@ -141,7 +141,10 @@ fn a_restart_goes_on_where_it_was_and_a_changed_query_begins_anew() {
     let text = serde_json::to_string(&clock.board.memory).unwrap();
     let remembered: Vec<Memory> = serde_json::from_str(&text).unwrap();
     let mut alerts = Policy::default().alerts;
-    let board = Board::new(alerts.clone(), remembered.clone());
+    let board = Board::new(alerts.clone(), remembered.clone(), clock.now_s);
+    assert_eq!(board.values[..2], [100, 1], "before the first look, too");
+    let late = Board::new(alerts.clone(), remembered.clone(), clock.now_s + 900);
+    assert_eq!(late.values[..2], [0, 0], "the windows have passed");
     let mut again = Clock {
         board,
         now_s: clock.now_s,
@@ -155,7 +158,7 @@ fn a_restart_goes_on_where_it_was_and_a_changed_query_begins_anew() {
     let ends = again.after(301, &counted(0, 0));
     assert_eq!(ends.len(), 2, "both end: {ends:?}");
     alerts[1].query = AlertQuery::parse("sum(cost_usd) by trace_id > 0.2").unwrap();
-    let board = Board::new(alerts, remembered);
+    let board = Board::new(alerts, remembered, clock.now_s);
     let mut other = Clock {
         board,
         now_s: clock.now_s,
