@@ -95,10 +95,7 @@ fn another_collector_gets_every_span_once_over_grpc_and_http_in_every_encoding()
 #[test]
 fn nothing_is_lost_while_the_back_end_is_away_nor_by_kill_9() {
     let dir = tempfile::tempdir().unwrap();
-    let address = {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.local_addr().unwrap().to_string()
-    };
+    let address = format!("127.0.0.1:{}", common::spare_port());
     let near = dir.path().join("near");
     let more = "  protocol: http/protobuf\n";
     let first = start(&near, &address, more);

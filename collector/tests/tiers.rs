@@ -82,12 +82,8 @@ const ALL: &str = "SELECT COUNT(*) AS n FROM spans";
 #[test]
 fn old_spans_live_in_s3_and_a_lost_server_stops_only_those_who_ask_for_them() {
     let dir = tempfile::tempdir().unwrap();
-    // A server that is not there yet: a port that was free a moment ago.
-    let port = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    // A server that is not there yet.
+    let port = common::spare_port();
     let policy_file = policy(dir.path(), &url(port), "30d");
     let collector = start(dir.path(), &policy_file);
     let fresh = span(0xf00d << 64 | 1, 9_999);

@@ -13,9 +13,10 @@ pub(crate) mod deltas;
 pub(crate) mod s3_server;
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -37,6 +38,23 @@ pub(crate) fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) 
         }
         assert!(start.elapsed() < PATIENCE, "gave up waiting for {what}");
         std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A port that nobody listens on and nobody is given by chance: for servers whose port has to be
+/// known before they start, or stays the same when they are started again. It is below the range
+/// that the system takes ports from when somebody asks for port 0 or connects, so other tests do not
+/// get it in between; within this process none is given twice.
+pub(crate) fn spare_port() -> u16 {
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    // Test binaries that run at the same time begin at different places.
+    let start = std::process::id().wrapping_mul(61);
+    loop {
+        let number = start.wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed));
+        let port = 12_000 + (number % 20_000) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
     }
 }
 
