@@ -247,9 +247,13 @@ impl StreamEnd {
         if self.response_flags == 0 {
             return None;
         }
-        let found = RESETS
-            .into_iter()
-            .find(|(bits, _)| self.response_flags & bits != 0);
+        // What was upgraded (a WebSocket) ends when either side closes its connection.
+        let ordinary = match self.http_status {
+            Some(101) => flag::UPSTREAM_CONNECTION_TERMINATION,
+            _ => 0,
+        };
+        let flags = self.response_flags & !ordinary;
+        let found = RESETS.into_iter().find(|(bits, _)| flags & bits != 0);
         found.map(|(_, name)| name)
     }
 

@@ -273,6 +273,14 @@ fn endings() -> Vec<EndingRow> {
         (Inbound, flags(None, 0x4000), 0, None, Some(true)),
         (Inbound, flags(None, 0x1000_0000), 0, None, Some(true)),
         (Inbound, flags(Some(101), 0x4000), 0, None, Some(true)),
+        (Inbound, flags(Some(101), 0x40), 0, None, None),
+        (
+            Inbound,
+            flags(Some(101), 0x1_0000),
+            2,
+            Some("timeout"),
+            None,
+        ),
     ]
 }
 

@@ -25,6 +25,7 @@ pub mod envoy;
 pub mod grpc;
 pub mod headers;
 pub mod mesh;
+pub mod ports;
 pub mod process;
 pub mod raw;
 pub mod wait;

@@ -14,11 +14,11 @@
 )]
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use integration_tests::artefacts;
+use integration_tests::ports::spare_port;
 
 const GUIDES: [&str; 8] = [
     "quick-start",
@@ -61,19 +61,9 @@ fn blocks(page: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Free ports: kept open until all are known, so that none is given twice.
-fn free_ports(count: usize) -> Vec<u16> {
-    let open: Vec<TcpListener> = (0..count)
-        .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
-        .collect();
-    open.iter()
-        .map(|one| one.local_addr().unwrap().port())
-        .collect()
-}
-
 fn with_free_ports(script: &str) -> String {
     let mut script = script.to_owned();
-    for (known, free) in PORTS.iter().zip(free_ports(PORTS.len())) {
+    for (known, free) in PORTS.iter().map(|known| (known, spare_port())) {
         for (before, after) in [(":", ""), ("http.server ", " ")] {
             let from = format!("{before}{known}{after}");
             script = script.replace(&from, &format!("{before}{free}{after}"));
