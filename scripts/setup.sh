@@ -181,7 +181,7 @@ get_s3_server() {
   local program=$CACHE/tools/bin/s3s-fs
   [ -x "$program" ] && "$program" --version | grep -q "$S3_SERVER_VERSION" && return 0
   say "building s3s-fs $S3_SERVER_VERSION, the S3 server of the tests (about 2 minutes, once)"
-  cargo install --quiet --locked --force --debug s3s-fs --version "$S3_SERVER_VERSION" --features binary \
+  CARGO_PROFILE_DEV_DEBUG=0 CARGO_PROFILE_DEV_INCREMENTAL=false cargo install --quiet --locked --force --debug s3s-fs --version "$S3_SERVER_VERSION" --features binary \
     --root "$CACHE/tools" --target-dir "$CACHE/tools/s3s-fs-build" >"$CACHE/s3s-fs.log" 2>&1 ||
     fail "cargo could not install s3s-fs $S3_SERVER_VERSION (log: $CACHE/s3s-fs.log)"
   rm -rf "$CACHE/tools/s3s-fs-build"
@@ -217,13 +217,18 @@ need_tools
 claim_build_cache
 get_node
 choose_wasm_toolchain
+# It compiles while the others wait for the network.
+get_s3_server &
+s3_server=$!
+trap 'kill "$s3_server" 2>/dev/null || true' EXIT
 get_envoy
-get_s3_server
 get_stock_clients
 get_bill_validator
 get_manifest_validators
 get_browser
 get_manifest_tools
 get_servers
+wait "$s3_server"
+trap - EXIT
 compgen -G "$CARGO_BUILD_BUILD_DIR/release/deps/libdatafusion-*.rlib" >/dev/null ||
   say "first build on this machine: the SQL engine and the other dependencies take about 20 minutes on 2 cores, once"

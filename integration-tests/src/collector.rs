@@ -21,7 +21,7 @@ use crate::process::Process;
 use crate::wait::{self, PATIENCE};
 
 /// How long the collector may take from SIGTERM to its end (it flushes).
-const STOP_LIMIT: Duration = Duration::from_secs(20);
+const STOP_LIMIT: Duration = Duration::from_secs(60);
 
 /// A row of an SQL answer: column name to value.
 pub type Row = Map<String, Value>;

@@ -18,7 +18,7 @@ use crate::wait::{self, PATIENCE};
 use crate::{artefacts, headers::HeaderLines};
 
 /// How long Envoy may take from SIGTERM to its end.
-const STOP_LIMIT: Duration = Duration::from_secs(10);
+const STOP_LIMIT: Duration = Duration::from_secs(60);
 
 /// A running Envoy; killed when dropped.
 #[derive(Debug)]

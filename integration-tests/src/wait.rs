@@ -11,7 +11,7 @@ use anyhow::{Result, bail};
 pub const POLL_INTERVAL: Duration = Duration::from_millis(25);
 
 /// The deadline for things that take milliseconds on an idle machine and seconds on a busy one.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Polls `condition` until it answers `Some`, at most for `limit`.
 ///

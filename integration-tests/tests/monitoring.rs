@@ -16,7 +16,6 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
-use std::time::Duration;
 
 use integration_tests::artefacts;
 use integration_tests::wait::{self, PATIENCE};
@@ -218,7 +217,7 @@ async fn a_prometheus_that_scrapes_the_demo_answers_every_query() {
         }
     }
     for (title, query) in &queries {
-        let answer = prometheus.wait_for(query, Duration::from_secs(20)).await;
+        let answer = prometheus.wait_for(query, PATIENCE).await;
         answer.unwrap_or_else(|error| panic!("`{title}`: {error}"));
     }
     let rules = wait::until("the rules' first evaluation", PATIENCE, async || {

@@ -143,7 +143,7 @@ async fn a_dead_collector_changes_no_answer_and_every_lost_span_is_counted() {
     ];
     let settled = wait::until(
         "every span exported or counted as lost",
-        Duration::from_secs(40),
+        support::spans::ARRIVAL,
         async || {
             let sums = sums(&chain).await;
             let gone: u64 = lost.iter().map(|name| of(&sums, name)).sum();

@@ -183,7 +183,11 @@ async fn a_table_that_changes_under_load_moves_the_share_and_splits_no_trace() {
     let ledger = ledger.await.unwrap();
     assert_eq!(ledger.decided, sent, "each trace once, at its root alone");
     let kept = setup.stat("kept_total").await as usize;
-    receiver.wait_for("every span", kept * HOPS, |_| true).await;
+    // Counted once each: a batch that was answered late comes twice.
+    let whole = wait::until("every span", LIMIT, async || {
+        Ok((receiver.distinct() >= kept * HOPS).then_some(()))
+    });
+    whole.await.unwrap();
     let mut traces = BTreeMap::<String, Vec<String>>::new();
     for span in receiver.spans() {
         traces.entry(span.trace_id).or_default().push(span.id);
@@ -205,7 +209,8 @@ async fn a_table_that_changes_under_load_moves_the_share_and_splits_no_trace() {
 async fn without_a_collector_the_last_table_holds_and_then_the_own_rates() {
     let receiver = Receiver::start().await;
     receiver.set_rates(Some((7, "0")));
-    let mut setup = Setup::start(&policy(100, 0.05), receiver.address()).await;
+    // A target that even a slow machine's traffic is above, so that own rates have to drop some.
+    let mut setup = Setup::start(&policy(20, 0.05), receiver.address()).await;
     setup.wait_for("rates_version", 7).await;
     receiver.be_away(true);
     let (kept, all) = setup.share("rates_decided_table_total", 100).await;
@@ -213,7 +218,7 @@ async fn without_a_collector_the_last_table_holds_and_then_the_own_rates() {
     setup.wait_for("rates_failed_total", 1).await;
     let (_, all) = setup.share("rates_decided_local_total", 500).await;
     assert!(all >= 500);
-    let (kept, all) = setup.share("rates_decided_local_total", 500).await;
+    let (kept, all) = setup.share("rates_decided_local_total", 2_000).await;
     eprintln!("own rates: {kept} of {all}");
     assert!(kept > 0 && kept < all, "{kept} of {all}");
     receiver.be_away(false);
@@ -231,7 +236,13 @@ async fn the_collector_makes_tables_from_what_the_filters_count() {
     // Some tables later: what is kept per second is near the target.
     setup.wait_for("rates_fetched_total", 4).await;
     let started = std::time::Instant::now();
-    let (kept, all) = setup.share("rates_decided_table_total", 1_500).await;
+    let (mut kept, mut all) = (0, 0);
+    // Long enough that a right rate does not keep none by chance.
+    while all < 1_500 || started.elapsed() < Duration::from_secs(4) {
+        let (more_kept, more) = setup.share("rates_decided_table_total", 500).await;
+        kept += more_kept;
+        all += more;
+    }
     let seconds = started.elapsed().as_secs_f64();
     let per_second = kept as f64 / seconds;
     eprintln!("{kept} of {all} kept in {seconds} s: {per_second} per second");

@@ -32,7 +32,7 @@ use messages::ExportRequest;
 pub(crate) const SPAN_LIMIT: usize = 1_000_000;
 
 /// How long a span may take from the end of its request to here: linger, tick, a busy machine.
-pub(crate) const ARRIVAL: Duration = Duration::from_secs(30);
+pub(crate) const ARRIVAL: Duration = Duration::from_secs(60);
 
 /// A span with what names its sender.
 #[derive(Debug, Clone)]

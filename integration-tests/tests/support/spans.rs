@@ -8,7 +8,7 @@ use serde_json::Value;
 
 /// How long spans may take from the end of a request to SQL: linger, tick, commit, all on a busy
 /// machine.
-pub(crate) const ARRIVAL: Duration = Duration::from_secs(30);
+pub(crate) const ARRIVAL: Duration = Duration::from_secs(60);
 
 /// A span of one hop.
 #[derive(Debug, Clone)]

@@ -20,7 +20,7 @@ pub(crate) const CONNECTIONS: usize = 16;
 pub(crate) const PAUSE: Duration = Duration::from_millis(20);
 
 /// How long a change may take to be seen by every connection, on a busy machine.
-pub(crate) const LIMIT: Duration = Duration::from_secs(30);
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// Requests that go on until told to stop.
 pub(crate) struct Traffic {
