@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use mesh_config::classify::{Classifier, ClassifyError, Redacted};
+use mesh_config::classify::{Classifier, ClassifyError, Named, Redacted};
 use mesh_config::money::NanoUsd;
 use mesh_config::policy::{Alert, Classification, RedactionMode, TraceStorage};
 use mesh_config::price::{PriceBook, PriceError};
@@ -176,11 +176,21 @@ impl Rules {
         &self.policy.classification
     }
 
+    /// What an attribute's name says of every value.
+    pub(crate) fn named(&self, name: &str) -> Named {
+        self.classifier.named(name.as_bytes())
+    }
+
     /// The class that an attribute's name and value point to.
-    pub(crate) fn class_of(&self, name: &str, value: &str) -> Option<DataTag> {
+    pub(crate) fn class_of(&self, named: Named, value: &str) -> Option<DataTag> {
         self.classifier
-            .classify(name.as_bytes(), value.as_bytes())
+            .classify_named(named, value.as_bytes())
             .map(|(tag, _)| tag)
+    }
+
+    /// The class that a text without a name points to.
+    pub(crate) fn class_of_text(&self, text: &str) -> Option<DataTag> {
+        self.class_of(self.named(""), text)
     }
 
     /// The least strict class whose values are treated; `None` when nothing is.

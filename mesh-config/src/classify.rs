@@ -190,7 +190,9 @@ impl Classifier {
         Named::Class(self.name(name))
     }
 
-    fn classify_named(&self, named: Named, value: &[u8]) -> Option<(DataTag, Kind)> {
+    /// As [`Classifier::classify`], for a name that [`Classifier::named`] has looked at.
+    #[must_use]
+    pub fn classify_named(&self, named: Named, value: &[u8]) -> Option<(DataTag, Kind)> {
         let Named::Class(by_name) = named else {
             return None;
         };

@@ -68,15 +68,16 @@ impl<'a> Attributes<'a> {
             return self.again(known, context, text, seen);
         }
         let (key, any) = attribute(value, self.count, context.limits)?;
+        let (meaning, named) = seen.key(key, context.rules);
         let mut known = Known {
             bytes: value.bytes()?,
-            key: Key::of(key),
+            key: meaning,
             any,
             detected: None,
             json: Text::default(),
         };
         if known.key != Key::DataTag || any.as_str().is_none() {
-            known.detected = inspect::class_of(key, any, context.rules, context.limits)?;
+            known.detected = inspect::class_of_named(named, any, context.rules, context.limits)?;
         }
         if !self.take(&known, context) {
             known.json = self.write(key, any, context.limits, text)?;

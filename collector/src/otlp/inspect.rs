@@ -5,6 +5,7 @@
 //! They are redacted all the same.
 
 use mesh_config::DataTag;
+use mesh_config::classify::Named;
 
 use super::any::{self, Any};
 use super::limits::Limits;
@@ -21,16 +22,26 @@ pub(super) fn class_of(
     rules: &Rules,
     limits: &Limits,
 ) -> Result<Option<DataTag>, WireError> {
-    nested(key, any, rules, limits.depth)
+    nested(rules.named(key), any, rules, limits.depth)
+}
+
+/// The same for a key that was looked at before.
+pub(super) fn class_of_named(
+    named: Named,
+    any: Any<'_>,
+    rules: &Rules,
+    limits: &Limits,
+) -> Result<Option<DataTag>, WireError> {
+    nested(named, any, rules, limits.depth)
 }
 
 fn nested(
-    key: &str,
+    named: Named,
     any: Any<'_>,
     rules: &Rules,
     depth: usize,
 ) -> Result<Option<DataTag>, WireError> {
-    let mut found = rules.class_of(key, any.as_str().unwrap_or_default());
+    let mut found = rules.class_of(named, any.as_str().unwrap_or_default());
     let (message, is_map) = match any {
         Any::List(message) => (message, false),
         Any::Map(message) => (message, true),
@@ -42,12 +53,13 @@ fn nested(
         if number != 1 {
             continue;
         }
-        let (name, any) = if is_map {
-            any::key_value(value)?
+        let (named, any) = if is_map {
+            let (name, any) = any::key_value(value)?;
+            (rules.named(name), any)
         } else {
-            (key, Any::parse(value.bytes()?)?)
+            (named, Any::parse(value.bytes()?)?)
         };
-        found = found.max(nested(name, any, rules, depth)?);
+        found = found.max(nested(named, any, rules, depth)?);
     }
     Ok(found)
 }
@@ -68,7 +80,7 @@ pub(super) fn items(
                 let (key, any) = any::key_value(value)?;
                 found = found.max(class_of(key, any, rules, limits)?);
             } else if number == name {
-                found = found.max(rules.class_of("", value.text()?));
+                found = found.max(rules.class_of_text(value.text()?));
             }
         }
     }
@@ -88,7 +100,7 @@ impl<'a> Texts<'a> {
         if let Some((_, class)) = self.0.iter().find(|(known, _)| *known == text) {
             return *class;
         }
-        let class = rules.class_of("", text);
+        let class = rules.class_of_text(text);
         if self.0.len() < TEXTS {
             self.0.push((text, class));
         }

@@ -5,10 +5,12 @@
 //! so that a hit is never wrong. It lives as long as the request's bytes.
 
 use mesh_config::DataTag;
+use mesh_config::classify::Named;
 
 use super::any::Any;
 use super::batch::Text;
 use super::keys::Key;
+use crate::policy::Rules;
 
 /// Pairs remembered. A power of two.
 const SLOTS: usize = 256;
@@ -34,6 +36,7 @@ pub(super) struct Known<'a> {
 #[derive(Default)]
 pub(super) struct KnownAttributes<'a> {
     slots: Vec<Option<Known<'a>>>,
+    keys: Vec<Option<(&'a str, Key, Named)>>,
 }
 
 impl<'a> KnownAttributes<'a> {
@@ -56,7 +59,25 @@ impl<'a> KnownAttributes<'a> {
         }
     }
 
-    /// Forgets everything: text that was written has been taken back.
+    /// What a key means, and what it says of every value.
+    pub(super) fn key(&mut self, name: &'a str, rules: &Rules) -> (Key, Named) {
+        if self.keys.is_empty() {
+            self.keys.resize(SLOTS, None);
+        }
+        let at = place(name.as_bytes());
+        if let Some(Some((known, key, named))) = self.keys.get(at)
+            && *known == name
+        {
+            return (*key, *named);
+        }
+        let (key, named) = (Key::of(name), rules.named(name));
+        if let Some(slot) = self.keys.get_mut(at) {
+            *slot = Some((name, key, named));
+        }
+        (key, named)
+    }
+
+    /// Forgets all pairs: text that was written has been taken back.
     pub(super) fn clear(&mut self) {
         self.slots.clear();
     }
