@@ -53,7 +53,7 @@ const MAX_CROSSINGS: usize = 10_000;
 /// Bounds of the assembly.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// Memory. Defaults to 64 MiB: about 100,000 traces of ten spans.
+    /// Memory. Defaults to 48 MiB: about 100,000 traces of ten spans.
     pub(crate) bytes: usize,
     /// How long a parent may take to arrive, in seconds. Defaults to 60.
     pub(crate) grace_s: u32,
@@ -62,7 +62,7 @@ pub(crate) struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            bytes: 64 << 20,
+            bytes: 48 << 20,
             grace_s: 60,
         }
     }
@@ -114,7 +114,7 @@ impl Assembly {
     pub(crate) fn stats(&self) -> Stats {
         Stats {
             traces: self.traces.len(),
-            bytes: self.traces.bytes() + self.due.len() * size_of::<Due>(),
+            bytes: self.traces.bytes() + self.due.capacity() * size_of::<Due>(),
             ..self.stats
         }
     }
@@ -126,7 +126,8 @@ impl Assembly {
         let rules = self.rules.clone();
         let watches = rules.as_deref().map(Rules::watches);
         let id = u128::from_be_bytes(row.trace_id);
-        let Some(trace) = self.traces.heard(id) else {
+        let at = self.traces.heard(id);
+        let Some(trace) = self.traces.get_mut(at) else {
             return Observed::default();
         };
         let is_first = trace.spans == 0;
@@ -136,7 +137,7 @@ impl Assembly {
             total(trace, &span, watches, is_first);
         }
         let is_filter = batch.str(row.scope) == FILTER_SCOPE;
-        let orphans = self.place(row, is_filter, at_s);
+        let orphans = self.place(at, row, is_filter, at_s);
         let mut observed = Observed {
             orphans,
             ..Observed::default()
@@ -148,60 +149,54 @@ impl Assembly {
             if at_ns > self.counted.arrived_ns {
                 self.count(&span, watches, id);
             }
-            self.cross(id, watches, false, at_ns);
-            if let Some(trace) = self.traces.get_mut(id) {
+            self.cross(at, watches, false, at_ns);
+            if let Some(trace) = self.traces.get_mut(at) {
                 observed.keep = rules.keep_rules().of_span(trace, &span);
             }
         }
-        if let Some(trace) = self.traces.get_mut(id) {
+        if let Some(trace) = self.traces.get_mut(at) {
             observed.depth = trace.graph.depth();
         }
-        self.traces.account(id);
+        self.traces.account(at);
         self.shrink();
         observed
     }
 
     /// Places a span below its parent; returns the change in the number of waiting spans.
-    fn place(&mut self, row: &SpanRow, is_filter: bool, at_s: u32) -> i64 {
-        let id = u128::from_be_bytes(row.trace_id);
+    fn place(&mut self, at: u32, row: &SpanRow, is_filter: bool, at_s: u32) -> i64 {
         let due_s = at_s.saturating_add(self.limits.grace_s);
         let (own, parent) = (
             u64::from_be_bytes(row.span_id),
             u64::from_be_bytes(row.parent_id),
         );
-        let Some(trace) = self.traces.get_mut(id) else {
+        let Some(trace) = self.traces.get_mut(at) else {
             return 0;
         };
         let mut change = 0;
-        if !trace.missing.is_empty()
-            && let Some(found) = trace.missing.remove(&own)
-        {
+        let found = trace.missing.remove(own);
+        let placed = trace.graph.add(own, parent);
+        let mut is_new = false;
+        if placed == Placed::Waiting && !is_filter {
+            change += 1;
+            let missing = trace.missing.of(parent);
+            missing.waiting = missing.waiting.saturating_add(1);
+            missing.due_s = due_s;
+            // One judgement waits per parent; it looks at `due_s` when its time comes.
+            is_new = missing.waiting == missing.counted + 1;
+        }
+        if let Some(found) = found {
             change -= i64::from(found.waiting);
-            if trace.missing.is_empty() {
-                trace.missing = Default::default();
-            }
             if found.counted > 0 {
                 self.take_back(&found);
             }
         }
-        let Some(trace) = self.traces.get_mut(id) else {
-            return change;
-        };
-        match trace.graph.add(own, parent) {
-            Placed::Linked => {}
+        match placed {
+            Placed::Linked | Placed::Waiting => {}
             Placed::Circle => self.stats.circles += 1,
             Placed::Full => self.stats.unplaced += 1,
-            Placed::Waiting if is_filter => {}
-            Placed::Waiting => {
-                change += 1;
-                let missing = trace.missing.entry(parent).or_default();
-                missing.waiting = missing.waiting.saturating_add(1);
-                missing.due_s = due_s;
-                // One judgement waits per parent; it looks at `due_s` when its time comes.
-                if missing.waiting == missing.counted + 1 {
-                    self.later(due_s, id, parent);
-                }
-            }
+        }
+        if is_new {
+            self.later(due_s, u128::from_be_bytes(row.trace_id), parent);
         }
         change
     }
@@ -248,8 +243,8 @@ impl Assembly {
     }
 
     /// Looks whether a trace meets a condition that it did not meet before.
-    fn cross(&mut self, id: u128, watches: &Watches, is_settled: bool, at_ns: u64) {
-        let Some(trace) = self.traces.get_mut(id) else {
+    fn cross(&mut self, at: u32, watches: &Watches, is_settled: bool, at_ns: u64) {
+        let Some(trace) = self.traces.get_mut(at) else {
             return;
         };
         for (watch, counts) in watches.list.iter().enumerate() {
@@ -270,7 +265,7 @@ impl Assembly {
             if self.signals.crossings.len() < MAX_CROSSINGS {
                 self.signals.crossings.push(Crossing {
                     watch,
-                    trace: id,
+                    trace: trace.id,
                     value,
                     at_ns,
                 });
@@ -295,7 +290,7 @@ impl Assembly {
         let Some(trace) = self.traces.drop_quietest() else {
             return false;
         };
-        for missing in trace.missing.values() {
+        for missing in trace.missing.iter() {
             self.stats.unjudged += u64::from(missing.waiting.saturating_sub(missing.counted));
         }
         true
@@ -314,6 +309,9 @@ impl Assembly {
             } else {
                 self.judge(due, now_s);
             }
+        }
+        if self.due.is_empty() {
+            self.due = VecDeque::new();
         }
         while let Some(heard_s) = self.traces.quietest()
             && heard_s.saturating_add(QUIET_S) <= now_s
@@ -335,10 +333,14 @@ impl Assembly {
 
     /// The grace of spans that wait for a parent is over, unless one came meanwhile.
     fn judge(&mut self, due: Due, now_s: u32) {
-        let Some(trace) = self.traces.get_mut(due.trace) else {
+        let Some(trace) = self
+            .traces
+            .find(due.trace)
+            .and_then(|at| self.traces.get_mut(at))
+        else {
             return;
         };
-        let Some(missing) = trace.missing.get_mut(&due.parent) else {
+        let Some(missing) = trace.missing.get_mut(due.parent) else {
             return;
         };
         if missing.due_s > now_s {
@@ -366,7 +368,10 @@ impl Assembly {
     /// A trace may be quiet: then what could have been taken back is certain.
     fn settle(&mut self, due: Due, now_s: u32, now_ns: u64) {
         let grace_s = self.limits.grace_s;
-        let Some(trace) = self.traces.get_mut(due.trace) else {
+        let Some(at) = self.traces.find(due.trace) else {
+            return;
+        };
+        let Some(trace) = self.traces.get_mut(at) else {
             return;
         };
         let quiet_s = trace.heard_s.saturating_add(grace_s);
@@ -374,7 +379,7 @@ impl Assembly {
             return self.later(quiet_s, due.trace, 0);
         }
         if let Some(rules) = self.rules.clone() {
-            self.cross(due.trace, rules.watches(), true, now_ns);
+            self.cross(at, rules.watches(), true, now_ns);
         }
     }
 
