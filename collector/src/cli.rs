@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
 use crate::retention::RetentionArgs;
-use crate::{retention, serve, sql};
+use crate::{memory, retention, serve, sql};
 
 /// Takes OTLP traces, keeps them durably, and says what they cost.
 #[derive(Debug, Parser)]
@@ -59,11 +59,16 @@ pub(crate) struct ServeArgs {
     /// The addresses in use are written here as JSON once the collector is ready.
     #[arg(long, value_name = "FILE")]
     pub(crate) addresses_file: Option<PathBuf>,
+    /// MiB of memory for the whole process. Near it spans are moved to partitions early; beyond it
+    /// queries are refused, then clients are asked to wait. Default: 512, or what the shares below
+    /// need.
+    #[arg(long, value_name = "MIB")]
+    pub(crate) memory_mib: Option<usize>,
     /// Most MiB of spans in memory; beyond it clients are asked to wait.
-    #[arg(long, value_name = "MIB", default_value_t = 256)]
+    #[arg(long, value_name = "MIB", default_value_t = 160)]
     pub(crate) hot_mib: usize,
     /// MiB of spans after which they are moved to a partition.
-    #[arg(long, value_name = "MIB", default_value_t = 64)]
+    #[arg(long, value_name = "MIB", default_value_t = 40)]
     pub(crate) generation_mib: usize,
     /// Seconds after which spans are moved to a partition.
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
@@ -75,7 +80,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "MIB", default_value_t = 192)]
     pub(crate) in_flight_mib: usize,
     /// MiB of memory for traces under way; beyond it the trace that was quiet longest goes.
-    #[arg(long, value_name = "MIB", default_value_t = 64)]
+    #[arg(long, value_name = "MIB", default_value_t = 48)]
     pub(crate) assembly_mib: usize,
     /// Seconds that a parent may take to arrive before its spans are orphans.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
@@ -122,9 +127,11 @@ pub(crate) struct SqlArgs {
     pub(crate) format: String,
 }
 
-/// Runs the command that the process' arguments name.
+/// Runs the command that the process' arguments name. `give_back` gives free memory back to the
+/// system.
 #[must_use]
-pub fn run() -> ExitCode {
+pub fn run(give_back: fn()) -> ExitCode {
+    memory::set_give_back(give_back);
     let cli = Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -35,6 +35,7 @@ mod client;
 mod control;
 mod engine;
 mod forward;
+mod memory;
 mod metrics;
 mod otlp;
 mod page;

@@ -4,6 +4,7 @@
 //! reason. Label values are fixed at compile time, but for those of the ledger's totals, which are
 //! bounded and escaped ([`totals`]).
 
+mod memory;
 mod openmetrics;
 mod outlets;
 pub(crate) mod spans;
@@ -155,6 +156,7 @@ metrics! {
         log_torn_bytes => "log_torn_bytes_total", "Bytes cut off torn tails at start.";
         compaction_failures => "compaction_failures_total", "Failed compactions, tried again.";
         partition_bytes => "partition_bytes_total", "Bytes of partitions written.";
+        partition_raw_bytes => "partition_raw_bytes_total", "Of them, bytes of attributes as they were sent.";
         tier_moves => "tier_moves_total", "Partitions whose spans were moved to a tier's back end.";
         tier_deletes => "tier_deletes_total", "Objects deleted from tiers' back ends.";
         tier_failures => "tier_failures_total", "Failed transfers from and to tiers, tried again.";
@@ -172,6 +174,8 @@ metrics! {
 /// What is measured at the moment of asking.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Gauges {
+    /// Memory of the process and of its parts.
+    pub(crate) memory: crate::memory::Status,
     /// Estimated bytes of rows in memory.
     pub(crate) hot_bytes: usize,
     /// Spans in memory.
@@ -401,5 +405,6 @@ impl Page {
             self.sample(name, "", value);
         }
         self.assembly(&gauges.assembly);
+        self.memory(&gauges.memory);
     }
 }

@@ -28,6 +28,10 @@ use crate::store::Settings;
 
 /// Number of the signal for a file that would exceed its limit (Linux).
 const SIGXFSZ: i32 = 25;
+/// Memory of the process, unless its parts' shares are more.
+const MEMORY: usize = 512 << 20;
+/// What is resident beside the shares: buffers of the log and of files, requests in work.
+const BUFFERS: usize = 96 << 20;
 /// How often the age of the open generation is looked at.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -201,8 +205,15 @@ fn open(args: &ServeArgs) -> Result<(App, Forwarder), ServeError> {
     let rules = Arc::new(Rules::load(args.policy.as_deref())?);
     let metrics = Arc::new(Metrics::default());
     let hot_bytes = args.hot_mib.max(1) << 20;
+    let query_limits = query::Limits::default();
+    let shares = hot_bytes
+        .saturating_add((args.dedup_mib + args.assembly_mib) << 20)
+        .saturating_add(query_limits.memory + BUFFERS);
     let settings = Settings {
         hot_bytes,
+        memory_bytes: args
+            .memory_mib
+            .map_or_else(|| shares.max(MEMORY), |mib| mib.max(1) << 20),
         // A generation that may not be sealed before memory is full would be full for ever.
         generation_bytes: (args.generation_mib.max(1) << 20).min(hot_bytes / 2),
         generation_age: Duration::from_secs(args.generation_age),
@@ -222,7 +233,7 @@ fn open(args: &ServeArgs) -> Result<(App, Forwarder), ServeError> {
         forward: forwarder.queue.clone(),
     };
     let engine = Engine::open(&args.data, settings, &rules, counted, &metrics, taps)?;
-    let queries = QueryEngine::new(query::Limits::default(), &args.data.join("tmp"))?;
+    let queries = QueryEngine::new(query_limits, &args.data.join("tmp"))?;
     let app = App {
         engine,
         control,

@@ -26,6 +26,7 @@ use crate::alerts::Alerts;
 use crate::control::Control;
 use crate::engine::Engine;
 use crate::forward::Queue;
+use crate::memory::{Part, Status};
 use crate::metrics::{GaugeLimits, Gauges, Metrics};
 use crate::otlp::limits::Limits;
 use crate::policy::Rules;
@@ -59,16 +60,40 @@ pub(crate) struct App {
 impl App {
     /// The current view of all spans.
     pub(crate) fn snapshot(&self) -> Result<Snapshot, crate::query::QueryError> {
+        if self.engine.store().memory().is_over() {
+            let message = "the collector is short of memory; ask again in a moment";
+            return Err(crate::query::QueryError::Limit(message.to_owned()));
+        }
         self.engine
             .store()
             .snapshot()
             .map_err(|error| crate::query::QueryError::Failed(error.to_string()))
     }
 
+    fn memory(&self) -> Status {
+        let store = self.engine.store();
+        let assembly = store.with_assembly(|assembly| assembly.stats().bytes);
+        let in_flight = (self.budget.used(), self.budget.limit());
+        let part = |name, (bytes, limit)| Part { name, bytes, limit };
+        store.memory().look();
+        Status {
+            resident: store.memory().resident(),
+            limit: store.memory().limit(),
+            parts: [
+                part("rows", (store.hot_bytes(), store.max_hot_bytes())),
+                part("known_spans", store.dedup_bytes()),
+                part("traces", (assembly, store.assembly_bytes())),
+                part("requests", in_flight),
+                part("queries", self.queries.memory()),
+            ],
+        }
+    }
+
     /// Values of the moment.
     pub(crate) fn gauges(&self) -> Gauges {
         let (hot_spans, waiting, partitions) = self.engine.store().sizes();
         Gauges {
+            memory: self.memory(),
             hot_bytes: self.engine.store().hot_bytes(),
             hot_spans,
             waiting,

@@ -36,6 +36,7 @@ pub(crate) mod ledger;
 pub(crate) mod lookup;
 pub(crate) mod parts;
 pub(crate) mod retention;
+pub(crate) mod stream;
 pub(crate) mod sweep;
 
 #[cfg(test)]

@@ -52,6 +52,7 @@ impl Committer {
                 }
             }
             self.commit(&mut group);
+            self.store.memory().look();
             if self
                 .store
                 .should_seal(Instant::now(), self.log.open_bytes())

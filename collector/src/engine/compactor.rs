@@ -10,6 +10,7 @@ use tokio::sync::mpsc::WeakSender;
 
 use super::tiers::{SOON, Tiers, Work};
 use super::{Command, merge};
+use crate::memory;
 use crate::metrics::Metrics;
 use crate::policy::Rules;
 use crate::store::Store;
@@ -57,7 +58,9 @@ impl Compactor {
                     if !self.compact_for_sure(&generation) {
                         return;
                     }
+                    drop(generation);
                     self.merge();
+                    memory::give_back();
                     // Spans may come late enough to have run out, or to belong elsewhere.
                     every = SOON;
                 }
@@ -102,6 +105,7 @@ impl Compactor {
             Ok(_) => {
                 self.metrics.sweeps.add(start.elapsed());
                 self.merge();
+                memory::give_back();
                 SOON
             }
             // Tried again a minute later; until then rows stay longer than they should.
@@ -132,6 +136,7 @@ impl Compactor {
         let start = Instant::now();
         let metas = compact::write(sealed, &self.root)?;
         let bytes: u64 = metas.iter().map(|meta| meta.bytes).sum();
+        let raw_bytes = metas.iter().map(|meta| meta.raw_bytes).sum();
         let partitions = metas.len();
         self.catalog.commit_segment(sealed.segment, metas)?;
         self.store
@@ -141,6 +146,7 @@ impl Compactor {
             drop(committer.blocking_send(Command::Compacted(sealed.segment)));
         }
         self.metrics.partition_bytes.add(bytes);
+        self.metrics.partition_raw_bytes.add(raw_bytes);
         self.metrics.compactions.add(start.elapsed());
         tracing::info!(
             segment = sealed.segment,

@@ -18,10 +18,10 @@ use super::retain::now_ns;
 use crate::policy::Rules;
 use crate::store::Store;
 use crate::store::catalog::{Catalog, Meta, Partition};
-use crate::store::compact::{self, CompactError, Content, Pages, day_name};
-use crate::store::generation::Batches;
+use crate::store::compact::{self, CompactError, Pages, Rest, day_name};
 use crate::store::parts::DAY_NS;
 use crate::store::retention::{NS_PER_S, Tier};
+use crate::store::stream::Merged;
 use crate::wal::fs::RealFs;
 
 /// Partitions that are worth a merge.
@@ -31,7 +31,8 @@ const COMPLETE_NS: i64 = 2 * HOUR_NS;
 const HOUR_NS: i64 = 3_600_000_000_000;
 /// A partition below this size is small.
 const SMALL_BYTES: u64 = 8 << 20;
-/// Spans of one merge; bounds its memory to a few hundred MiB.
+/// Spans of one merge. They pass through memory chunk by chunk; what stays until the end are their
+/// traces' parts.
 const MAX_ROWS: u64 = 500_000;
 
 /// Merges where it is worth it; returns how many partitions were replaced.
@@ -124,26 +125,21 @@ fn merge(
     root: &Path,
     pages: Pages,
 ) -> Result<Meta, CompactError> {
-    let batches = read_all(group)?;
-    let mut content = Content::of(&batches)?;
-    content.parts = compact::merge_parts(&content.parts)?;
-    // Unique: one thread merges, and the clock moves on between two merges of a day.
-    let stem = format!("{}/m{:020x}", day_name(stage.day), now_ns());
-    let mut meta = compact::write_partition(root, stem, stage.day, &content, pages)?;
-    meta.swept_s = stage.swept_s;
-    Ok(meta)
-}
-
-/// Reads all rows of some partitions.
-fn read_all(group: &[Arc<Partition>]) -> Result<Batches, CompactError> {
-    let mut batches = Batches::default();
+    let (mut parts, mut ledger) = (Vec::new(), Vec::new());
     for partition in group {
         let meta = &partition.meta;
-        read(meta.rows, &partition.spans(), &mut batches.spans)?;
-        read(meta.traces, &partition.traces(), &mut batches.parts)?;
-        read(meta.ledger, &partition.ledger(), &mut batches.ledger)?;
+        read(meta.traces, &partition.traces(), &mut parts)?;
+        read(meta.ledger, &partition.ledger(), &mut ledger)?;
     }
-    Ok(batches)
+    let mut rest = Rest::of(&parts, &ledger)?;
+    rest.parts = compact::merge_parts(&rest.parts)?;
+    let with_spans = group.iter().filter(|partition| partition.meta.rows > 0);
+    let mut spans = Merged::open(with_spans.map(|partition| partition.spans()))?;
+    // Unique: one thread merges, and the clock moves on between two merges of a day.
+    let stem = format!("{}/m{:020x}", day_name(stage.day), now_ns());
+    let mut meta = compact::write_partition(root, (stem, stage.day), &mut spans, &rest, pages)?;
+    meta.swept_s = stage.swept_s;
+    Ok(meta)
 }
 
 /// Reads a file that has `rows` rows; there is none when it has no rows.

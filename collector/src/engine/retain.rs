@@ -7,15 +7,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use datafusion::arrow::array::RecordBatch;
+
 use super::compactor::Failure;
 use super::merge;
 use crate::policy::Rules;
 use crate::store::Store;
 use crate::store::catalog::{Catalog, Partition};
-use crate::store::compact::{self, Content, Pages, day_name};
-use crate::store::generation::Batches;
-use crate::store::retention::{Tier, age_s};
-use crate::store::sweep::{self, Noted};
+use crate::store::compact::{self, Pages, Rest, day_name};
+use crate::store::retention::{Tier, age_s, keeps_ledger};
+use crate::store::stream::Rows;
+use crate::store::sweep::{self, Noted, Verdicts};
 use crate::wal::fs::RealFs;
 
 /// Nanoseconds since the epoch.
@@ -46,19 +48,38 @@ pub(super) fn sweep(
     (spans, boundary_s): (&Path, u64),
 ) -> Result<(), Failure> {
     let meta = &partition.meta;
-    let mut batches = Batches::default();
-    merge::read(meta.rows, spans, &mut batches.spans)?;
-    merge::read(meta.traces, &partition.traces(), &mut batches.parts)?;
-    merge::read(meta.ledger, &partition.ledger(), &mut batches.ledger)?;
-    let noted = noted(catalog.partitions(), partition, &batches)?;
+    let (mut parts, mut ledger) = (Vec::new(), Vec::new());
+    merge::read(meta.traces, &partition.traces(), &mut parts)?;
+    merge::read(meta.ledger, &partition.ledger(), &mut ledger)?;
+    let noted = noted(catalog.partitions(), partition, &parts)?;
     let age_s = age_s(meta, now_ns());
-    let content = Content::of(&batches).map_err(compact::CompactError::from)?;
-    let left = sweep::sweep(content, &noted, age_s, rules).map_err(compact::CompactError::from)?;
+    // Twice through the file instead of all of it in memory.
+    let verdicts = match meta.rows {
+        0 => Verdicts::default(),
+        _ => sweep::verdicts(Rows::project(spans, &sweep::ASKED)?, &noted, age_s, rules)?,
+    };
+    if !keeps_ledger(age_s, rules.storage()) {
+        ledger.clear();
+    }
+    let mut rest = Rest::of(&parts, &ledger).map_err(compact::CompactError::from)?;
+    rest.parts = sweep::filtered(&rest.parts, &verdicts).map_err(compact::CompactError::from)?;
     let mut added = Vec::new();
-    if let Some(content) = left {
+    if verdicts.keep_any() || rest.ledger.num_rows() > 0 {
         let stem = format!("{}/s{:020x}", day_name(meta.day), now_ns());
         let pages = Pages::of(Tier::at(age_s, rules.storage()), rules.storage());
-        let mut swept = compact::write_partition(root, stem, meta.day, &content, pages)?;
+        let rows = match meta.rows {
+            0 => None,
+            _ => Some(Rows::open(spans)?),
+        };
+        let staying = rows
+            .into_iter()
+            .flatten()
+            .map(|batch| sweep::stay(&batch?, &verdicts).map_err(compact::CompactError::from));
+        // A file without rows is none.
+        let is_empty = |batch: &RecordBatch| batch.num_rows() == 0;
+        let mut staying = staying.filter(|batch| !batch.as_ref().is_ok_and(is_empty));
+        let mut swept =
+            compact::write_partition(root, (stem, meta.day), &mut staying, &rest, pages)?;
         swept.swept_s = boundary_s;
         added.push(swept);
     }
@@ -74,10 +95,10 @@ pub(super) fn sweep(
 fn noted(
     partitions: &[Arc<Partition>],
     own: &Arc<Partition>,
-    batches: &Batches,
+    parts: &[RecordBatch],
 ) -> Result<Noted, Failure> {
     let mut noted = Noted::default();
-    for parts in &batches.parts {
+    for parts in parts {
         noted
             .add(parts, true)
             .map_err(compact::CompactError::from)?;

@@ -69,6 +69,9 @@ pub(crate) struct Meta {
     pub(crate) rollups: bool,
     /// Bytes of all files.
     pub(crate) bytes: u64,
+    /// Bytes of raw attributes among them; not in older catalogs.
+    #[serde(default)]
+    pub(crate) raw_bytes: u64,
     /// Earliest start of a span, nanoseconds since the epoch.
     pub(crate) min_ns: i64,
     /// Latest start of a span.

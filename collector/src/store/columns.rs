@@ -1,17 +1,17 @@
 //! The columns of `spans`: one schema for memory, Parquet and SQL.
 //!
 //! Text is `Utf8View`, as DataFusion reads Parquet. Rows wait as they were decoded beside chunks
-//! of their requests' text; a batch's columns are then made one after the other and all point into
-//! the same chunks, so that no text is copied or hashed column by column. Money is `Decimal128(20, 9)`: nano-USD, so that SUM is exact. A new
+//! of their requests' text; a batch's columns are then made one after the other, each with its own
+//! text in one piece. What the spans of a resource share is copied once for all of them. Money is `Decimal128(20, 9)`: nano-USD, so that SUM is exact. A new
 //! column is appended at the end and must be nullable, since old partitions lack it.
 
 use std::sync::{Arc, LazyLock};
 
 use datafusion::arrow::array::{
     ArrayRef, BooleanArray, Decimal128Array, Float64Array, Int32Array, RecordBatch,
-    StringViewArray, StringViewBuilder, TimestampNanosecondArray,
+    StringViewArray, StringViewBuilder, TimestampNanosecondArray, UInt32Array,
 };
-use datafusion::arrow::buffer::Buffer;
+use datafusion::arrow::compute::take;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::arrow::error::ArrowError;
 
@@ -101,7 +101,7 @@ struct Waiting {
 #[derive(Debug, Default)]
 pub(crate) struct SpanColumns {
     rows: Vec<Waiting>,
-    full: Vec<Buffer>,
+    full: Vec<String>,
     open: String,
 }
 
@@ -132,25 +132,25 @@ impl SpanColumns {
 
     fn close_chunk(&mut self) {
         if !self.open.is_empty() {
-            let text = std::mem::take(&mut self.open);
-            self.full.push(Buffer::from_vec(text.into_bytes()));
+            self.full.push(std::mem::take(&mut self.open));
         }
     }
 
     /// The rows as a batch; the next row begins another.
     pub(crate) fn finish(&mut self) -> Result<RecordBatch, ArrowError> {
-        self.close_chunk();
-        let chunks = std::mem::take(&mut self.full);
-        let rows = std::mem::take(&mut self.rows);
-        // The next batch will be about as large.
-        self.rows.reserve(rows.len());
-        batch(&rows, &chunks)
+        let batch = self.snapshot();
+        // The next batch will be about as large, so the rows' memory and a chunk's are used again.
+        self.rows.clear();
+        self.full.clear();
+        self.open.clear();
+        self.open.shrink_to(CHUNK_BYTES);
+        batch
     }
 
     /// A copy of the rows so far.
     pub(crate) fn snapshot(&self) -> Result<RecordBatch, ArrowError> {
-        let mut chunks = self.full.clone();
-        chunks.push(Buffer::from(self.open.as_bytes()));
+        let mut chunks: Vec<&str> = self.full.iter().map(String::as_str).collect();
+        chunks.push(&self.open);
         batch(&self.rows, &chunks)
     }
 }
@@ -158,10 +158,23 @@ impl SpanColumns {
 /// A text column: what it shows of a row.
 type Piece = fn(&Waiting) -> Text;
 
+impl Waiting {
+    /// A piece of the row's text.
+    fn str<'a>(&self, piece: Text, chunks: &[&'a str]) -> &'a str {
+        let start = (self.base as usize).saturating_add(piece.start() as usize);
+        let chunk = chunks.get(self.chunk as usize).copied().unwrap_or_default();
+        // A piece never reaches beyond its request's text, nor into a character.
+        chunk
+            .get(start..start.saturating_add(piece.len() as usize))
+            .unwrap_or_default()
+    }
+}
+
 /// All columns, in the schema's order.
-fn batch(rows: &[Waiting], chunks: &[Buffer]) -> Result<RecordBatch, ArrowError> {
+fn batch(rows: &[Waiting], chunks: &[&str]) -> Result<RecordBatch, ArrowError> {
     let always = |piece: Piece| text(rows, chunks, piece, false);
     let optional = |piece: Piece| text(rows, chunks, piece, true);
+    let runs = Runs::of(rows);
     let named = |name: fn(&SpanRow) -> &'static str| -> ArrayRef {
         let names = rows.iter().map(|waiting| Some(name(&waiting.row)));
         Arc::new(names.collect::<StringViewArray>())
@@ -172,15 +185,15 @@ fn batch(rows: &[Waiting], chunks: &[Buffer]) -> Result<RecordBatch, ArrowError>
         hex(rows, |row| {
             (row.parent_id != [0; 8]).then_some(&row.parent_id[..])
         }),
-        always(|waiting| waiting.resource.service)?,
-        always(|waiting| waiting.row.name)?,
+        runs.text(chunks, |waiting| waiting.resource.service)?,
+        always(|waiting| waiting.row.name),
         named(|row| pick(&KINDS, row.kind)),
         times(rows),
         numbers(rows, |row| {
             Some(row.end_ns.saturating_sub(row.start_ns) as f64 / 1e6)
         }),
         named(|row| pick(&STATUSES, row.status)),
-        optional(|waiting| waiting.row.status_message)?,
+        optional(|waiting| waiting.row.status_message),
         integers(rows, |row| {
             (row.http_status != 0).then_some(i32::from(row.http_status))
         }),
@@ -189,19 +202,19 @@ fn batch(rows: &[Waiting], chunks: &[Buffer]) -> Result<RecordBatch, ArrowError>
         )),
         money(rows, |row| row.cost_nanos)?,
         named(|row| row.cost_source.as_str()),
-        optional(|waiting| waiting.row.price_version)?,
+        optional(|waiting| waiting.row.price_version),
         money(rows, |row| row.cost_path_nanos)?,
         named(|row| row.class.as_str()),
         integers(rows, |row| Some(i32::from(row.retention_days))),
-        optional(|waiting| waiting.row.operation_type)?,
-        optional(|waiting| waiting.row.sampling_reason)?,
+        optional(|waiting| waiting.row.operation_type),
+        optional(|waiting| waiting.row.sampling_reason),
         numbers(rows, |row| row.adjusted_count),
-        optional(|waiting| waiting.row.trace_state)?,
-        always(|waiting| waiting.row.attributes)?,
-        optional(|waiting| waiting.row.events)?,
-        optional(|waiting| waiting.row.links)?,
-        optional(|waiting| waiting.row.scope)?,
-        always(|waiting| waiting.resource.attributes)?,
+        optional(|waiting| waiting.row.trace_state),
+        always(|waiting| waiting.row.attributes),
+        optional(|waiting| waiting.row.events),
+        optional(|waiting| waiting.row.links),
+        optional(|waiting| waiting.row.scope),
+        runs.text(chunks, |waiting| waiting.resource.attributes)?,
     ];
     RecordBatch::try_new(schema(), columns)
 }
@@ -211,34 +224,68 @@ fn pick<const N: usize>(names: &[&'static str; N], number: u8) -> &'static str {
     named.copied().unwrap_or_default()
 }
 
-/// A column of views into the chunks; empty text is null when it is optional.
-fn text(
-    rows: &[Waiting],
-    chunks: &[Buffer],
-    piece: Piece,
-    is_optional: bool,
-) -> Result<ArrayRef, ArrowError> {
-    let mut column = StringViewBuilder::with_capacity(rows.len());
-    if rows.iter().all(|waiting| piece(waiting).is_empty()) {
-        // Columns that are not used, as events mostly, hold on to no text.
-        for _ in rows {
-            column.append_option((!is_optional).then_some(""));
-        }
-        return Ok(Arc::new(column.finish()));
-    }
-    for chunk in chunks {
-        column.append_block(chunk.clone());
-    }
+/// A column with its text in one piece; empty text is null when it is optional.
+fn text(rows: &[Waiting], chunks: &[&str], piece: Piece, is_optional: bool) -> ArrayRef {
+    let bytes = rows
+        .iter()
+        .map(|waiting| piece(waiting).len() as usize)
+        .sum();
+    let mut column = builder(rows.len(), bytes);
     for waiting in rows {
-        let piece = piece(waiting);
-        if piece.is_empty() && is_optional {
+        let text = waiting.str(piece(waiting), chunks);
+        if text.is_empty() && is_optional {
             column.append_null();
         } else {
-            let start = waiting.base.saturating_add(piece.start());
-            column.try_append_view(waiting.chunk, start, piece.len())?;
+            column.append_value(text);
         }
     }
-    Ok(Arc::new(column.finish()))
+    Arc::new(column.finish())
+}
+
+/// A builder whose text will have `bytes`.
+fn builder(rows: usize, bytes: usize) -> StringViewBuilder {
+    let block = u32::try_from(bytes.max(1)).unwrap_or(u32::MAX);
+    StringViewBuilder::with_capacity(rows).with_fixed_block_size(block)
+}
+
+/// Rows that share their resource; they stand together.
+struct Runs<'a> {
+    /// The first row of each run.
+    firsts: Vec<&'a Waiting>,
+    /// The run of each row.
+    of_row: UInt32Array,
+}
+
+impl<'a> Runs<'a> {
+    fn of(rows: &'a [Waiting]) -> Self {
+        let mut firsts: Vec<&Waiting> = Vec::new();
+        let mut of_row = Vec::with_capacity(rows.len());
+        for waiting in rows {
+            let is_same = |first: &&Waiting| {
+                (first.chunk, first.base, first.row.resource)
+                    == (waiting.chunk, waiting.base, waiting.row.resource)
+            };
+            if !firsts.last().is_some_and(is_same) {
+                firsts.push(waiting);
+            }
+            of_row.push(firsts.len() as u32 - 1);
+        }
+        Self {
+            firsts,
+            of_row: of_row.into(),
+        }
+    }
+
+    /// A column that says the same of all rows of a run.
+    fn text(&self, chunks: &[&str], piece: Piece) -> Result<ArrayRef, ArrowError> {
+        let firsts = &self.firsts;
+        let bytes = firsts.iter().map(|first| piece(first).len() as usize).sum();
+        let mut column = builder(firsts.len(), bytes);
+        for first in firsts {
+            column.append_value(first.str(piece(first), chunks));
+        }
+        take(&column.finish(), &self.of_row, None)
+    }
 }
 
 /// A column of ids as lower-case hex.

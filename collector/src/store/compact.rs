@@ -9,9 +9,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, RecordBatch, TimestampNanosecondArray, UInt32Array,
-};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
 use datafusion::arrow::compute::{sort_to_indices, take_record_batch};
 use datafusion::arrow::datatypes::{
     Decimal128Type, Int8Type, Int32Type, Int64Type, SchemaRef, TimestampNanosecondType,
@@ -32,7 +30,7 @@ use super::generation::{Batches, Sealed};
 use super::ledger::{HOUR_NS, rollup};
 use super::parts::{self, DAY_NS, Part, PartColumns, day_of};
 use super::retention::Tier;
-use super::{columns, ledger};
+use super::{ledger, stream};
 
 /// Rows of a Parquet row group: large enough to compress, small enough to skip.
 const ROW_GROUP_ROWS: usize = 128 * 1024;
@@ -75,61 +73,70 @@ impl Pages {
     }
 }
 
-/// The rows of one partition.
-pub(crate) struct Content {
-    /// Spans, in order of time.
-    pub(crate) spans: RecordBatch,
+/// What a partition has besides spans: far less than those.
+pub(crate) struct Rest {
     /// Trace parts, one per trace.
     pub(crate) parts: RecordBatch,
     /// Ledger rows.
     pub(crate) ledger: RecordBatch,
 }
 
-impl Content {
+impl Rest {
     fn empty() -> Self {
         Self {
-            spans: RecordBatch::new_empty(columns::schema()),
             parts: RecordBatch::new_empty(parts::schema()),
             ledger: RecordBatch::new_empty(ledger::schema()),
         }
     }
 
-    /// Sorts and merges batches of all kinds.
-    pub(crate) fn of(batches: &Batches) -> Result<Self, ArrowError> {
-        let parts = sorted(&parts::schema(), &batches.parts, "first_seen")?;
+    /// Sorts batches of both kinds.
+    pub(crate) fn of(parts: &[RecordBatch], ledger: &[RecordBatch]) -> Result<Self, ArrowError> {
         Ok(Self {
-            spans: sorted(&columns::schema(), &batches.spans, "timestamp")?,
-            parts,
-            ledger: sorted(&ledger::schema(), &batches.ledger, "minute")?,
+            parts: sorted(&parts::schema(), parts, "first_seen")?,
+            ledger: sorted(&ledger::schema(), ledger, "minute")?,
         })
     }
 }
 
 /// Writes the partitions of a generation below `root`.
 pub(crate) fn write(sealed: &Sealed, root: &Path) -> Result<Vec<Meta>, CompactError> {
-    let all = Content::of(&sealed.batches)?;
-    let mut days: BTreeMap<i64, Content> = BTreeMap::new();
-    for (day, spans) in by_day(&all.spans, "timestamp") {
-        days.entry(day).or_insert_with(Content::empty).spans = spans;
+    let Batches {
+        spans,
+        parts,
+        ledger,
+    } = &sealed.batches;
+    let rest = Rest::of(parts, ledger)?;
+    let order = stream::order(spans);
+    let mut days: BTreeMap<i64, (&[_], Rest)> = BTreeMap::new();
+    let none = || (&[][..], Rest::empty());
+    for of_day in order.chunk_by(|a, b| day_of(a.0) == day_of(b.0)) {
+        let day = of_day.first().map_or(0, |(time, ..)| day_of(*time));
+        days.entry(day).or_insert_with(none).0 = of_day;
     }
     // Parts are kept by day of their spans' start, so they have the same days.
-    for (day, parts) in by_day(&all.parts, "first_seen") {
-        days.entry(day).or_insert_with(Content::empty).parts = parts;
+    for (day, parts) in by_day(&rest.parts, "first_seen") {
+        days.entry(day).or_insert_with(none).1.parts = merge_parts(&parts)?;
     }
-    for (day, ledger) in by_day(&all.ledger, "minute") {
-        days.entry(day).or_insert_with(Content::empty).ledger = ledger;
+    for (day, ledger) in by_day(&rest.ledger, "minute") {
+        days.entry(day).or_insert_with(none).1.ledger = ledger;
     }
     let mut metas = Vec::with_capacity(days.len());
-    for (day, mut content) in days {
-        content.parts = merge_parts(&content.parts)?;
+    for (day, (order, rest)) in days {
         let stem = format!("{}/{:016x}", day_name(day), sealed.segment);
-        metas.push(write_partition(root, stem, day, &content, Pages::FAST)?);
+        let spans = &mut stream::ordered(spans, order);
+        metas.push(write_partition(
+            root,
+            (stem, day),
+            spans,
+            &rest,
+            Pages::FAST,
+        )?);
     }
     Ok(metas)
 }
 
 /// All batches as one, sorted by a timestamp column.
-pub(crate) fn sorted(
+fn sorted(
     schema: &SchemaRef,
     batches: &[RecordBatch],
     column: &str,
@@ -142,16 +149,10 @@ pub(crate) fn sorted(
     take_record_batch(&all, &order)
 }
 
-fn times<'a>(batch: &'a RecordBatch, column: &str) -> Option<&'a TimestampNanosecondArray> {
-    batch
-        .column_by_name(column)?
-        .as_primitive_opt::<TimestampNanosecondType>()
-}
-
 /// Slices a sorted batch at midnights.
 fn by_day(sorted: &RecordBatch, column: &str) -> Vec<(i64, RecordBatch)> {
     let mut days = Vec::new();
-    let Some(times) = times(sorted, column).map(|array| array.values().to_vec()) else {
+    let Some(times) = stream::times(sorted, column).map(|array| array.values().to_vec()) else {
         return days;
     };
     let mut rest = times.as_slice();
@@ -230,83 +231,134 @@ pub(crate) fn unhex(text: &str) -> Option<[u8; 16]> {
         .map(u128::to_be_bytes)
 }
 
-/// Writes and syncs the files of a partition.
+/// Spans of a partition in order of time.
+pub(crate) type Spans<'a> = &'a mut dyn Iterator<Item = Result<RecordBatch, CompactError>>;
+
+/// Writes and syncs the files of a partition. Spans are taken chunk by chunk.
 pub(crate) fn write_partition(
     root: &Path,
-    stem: String,
-    day: i64,
-    content: &Content,
+    (stem, day): (String, i64),
+    spans: Spans<'_>,
+    rest: &Rest,
     pages: Pages,
 ) -> Result<Meta, CompactError> {
     let folder = root.join(day_name(day));
     std::fs::create_dir_all(&folder)?;
-    let Content {
-        spans,
-        parts,
-        ledger,
-    } = content;
+    let Rest { parts, ledger } = rest;
     let traces = parts.num_rows() as u64;
-    let write = |name: String, batch: &RecordBatch, time| match batch.num_rows() {
+    let write = |name: String, batch: RecordBatch, time| match batch.num_rows() {
         0 => Ok(0),
-        _ => write_file(&root.join(name), batch, (traces, pages), time),
+        _ => {
+            let mut once = std::iter::once(Ok(batch));
+            let path = root.join(name);
+            write_file(&path, &mut once, (traces, pages), time).map(|(bytes, _)| bytes)
+        }
     };
-    let spans_bytes = write(spans_file(&stem), spans, "timestamp")?;
+    let mut seen = Seen::default();
+    let (spans_bytes, raw_bytes) = {
+        let mut spans = spans.inspect(|batch| seen.look(batch)).peekable();
+        match spans.peek() {
+            None => (0, 0),
+            Some(_) => {
+                let path = root.join(spans_file(&stem));
+                write_file(&path, &mut spans, (traces, pages), stream::TIME)?
+            }
+        }
+    };
     let bytes = spans_bytes
-        + write(traces_file(&stem), parts, "first_seen")?
-        + write(ledger_file(&stem), ledger, "minute")?
-        + write(hours_file(&stem), &rollup(ledger, HOUR_NS)?, "minute")?
-        + write(days_file(&stem), &rollup(ledger, DAY_NS)?, "minute")?;
+        + write(traces_file(&stem), parts.clone(), "first_seen")?
+        + write(ledger_file(&stem), ledger.clone(), "minute")?
+        + write(hours_file(&stem), rollup(ledger, HOUR_NS)?, "minute")?
+        + write(days_file(&stem), rollup(ledger, DAY_NS)?, "minute")?;
     File::open(&folder)?.sync_all()?;
     File::open(root)?.sync_all()?;
-    let range = times(spans, "timestamp")
-        .map(|times| times.values().to_vec())
-        .unwrap_or_default();
     Ok(Meta {
         stem,
         day,
-        rows: spans.num_rows() as u64,
+        rows: seen.rows,
         traces,
         ledger: ledger.num_rows() as u64,
         rollups: true,
         bytes,
-        min_ns: range.first().copied().unwrap_or_default(),
-        max_ns: range.last().copied().unwrap_or_default(),
-        retention_days: retention_days(spans),
+        raw_bytes,
+        min_ns: seen.min_ns,
+        max_ns: seen.max_ns,
+        retention_days: seen.retention_days.into_iter().collect(),
         swept_s: 0,
         place: None,
         spans_bytes,
     })
 }
 
-/// The different values of `retention_days`; there are few.
-fn retention_days(spans: &RecordBatch) -> Vec<u16> {
-    let column = spans
-        .column_by_name("retention_days")
-        .and_then(|column| column.as_primitive_opt::<Int32Type>());
-    let values: BTreeSet<u16> = column
-        .into_iter()
-        .flat_map(|days| days.values().iter())
-        .filter_map(|days| u16::try_from(*days).ok())
-        .collect();
-    values.into_iter().collect()
+/// What the catalog says of the spans that were written.
+#[derive(Default)]
+struct Seen {
+    rows: u64,
+    min_ns: i64,
+    max_ns: i64,
+    /// The different values; there are few.
+    retention_days: BTreeSet<u16>,
 }
 
+impl Seen {
+    fn look(&mut self, batch: &Result<RecordBatch, CompactError>) {
+        let Ok(batch) = batch else {
+            return;
+        };
+        if let Some([first, .., last] | [first @ last]) =
+            stream::times(batch, stream::TIME).map(|times| &times.values()[..])
+        {
+            if self.rows == 0 {
+                self.min_ns = *first;
+            }
+            self.max_ns = *last;
+        }
+        self.rows += batch.num_rows() as u64;
+        let days = batch
+            .column_by_name("retention_days")
+            .and_then(|column| column.as_primitive_opt::<Int32Type>());
+        let days = days.into_iter().flat_map(|days| days.values().iter());
+        for day in days.filter_map(|day| u16::try_from(*day).ok()) {
+            if !self.retention_days.contains(&day) {
+                self.retention_days.insert(day);
+            }
+        }
+    }
+}
+
+/// Columns of spans with what a sender said, as it said it.
+const RAW: [&str; 4] = ["attributes", "resource_attributes", "events", "links"];
+
+/// Writes batches that have the same columns, if any; returns the bytes of the file, and of raw
+/// attributes among them.
 fn write_file(
     path: &Path,
-    batch: &RecordBatch,
+    batches: Spans<'_>,
     how: (u64, Pages),
     time: &str,
-) -> Result<u64, CompactError> {
+) -> Result<(u64, u64), CompactError> {
+    let Some(first) = batches.next().transpose()? else {
+        return Ok((0, 0));
+    };
     let file = File::create(path)?;
-    let mut writer = ArrowWriter::try_new(&file, batch.schema(), Some(properties(how, time)?))?;
-    // In slices, so that the writer's buffers stay small.
-    for offset in (0..batch.num_rows()).step_by(8 * 1024) {
-        let len = (batch.num_rows() - offset).min(8 * 1024);
-        writer.write(&batch.slice(offset, len))?;
+    let mut writer = ArrowWriter::try_new(&file, first.schema(), Some(properties(how, time)?))?;
+    for batch in std::iter::once(Ok(first)).chain(batches) {
+        let batch = batch?;
+        // In slices, so that the writer's buffers stay small.
+        for offset in (0..batch.num_rows()).step_by(8 * 1024) {
+            let len = (batch.num_rows() - offset).min(8 * 1024);
+            writer.write(&batch.slice(offset, len))?;
+        }
     }
-    writer.close()?;
+    let written = writer.close()?;
     file.sync_all()?;
-    Ok(file.metadata()?.len())
+    let columns = written
+        .row_groups()
+        .iter()
+        .flat_map(|group| group.columns());
+    let raw = columns.filter(|column| RAW.contains(&column.column_path().string().as_str()));
+    let raw_bytes: i64 = raw.map(|column| column.compressed_size()).sum();
+    Ok((file.metadata()?.len(), raw_bytes.unsigned_abs()))
 }
 
 fn properties((traces, pages): (u64, Pages), time: &str) -> Result<WriterProperties, ParquetError> {

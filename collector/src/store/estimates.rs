@@ -159,10 +159,11 @@ impl Estimates {
         }
         let mut rows: Vec<&Row> = self.rows.values().collect();
         rows.sort_unstable_by(|a, b| {
-            let order = |row: &Row| (row.minute, row.service.clone(), row.key.clone());
-            a.minute
-                .cmp(&b.minute)
-                .then_with(|| order(a).cmp(&order(b)))
+            let (a, b) = (
+                (a.minute, &a.service, &a.key),
+                (b.minute, &b.service, &b.key),
+            );
+            a.cmp(&b)
         });
         let mut columns = Columns::default();
         for row in rows {

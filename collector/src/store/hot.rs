@@ -15,18 +15,24 @@ use super::dedup::{self, Dedup, Key};
 use super::generation::{Generation, Sealed};
 use super::instances::Instances;
 use crate::assembly::{Assembly, Limits, Observed};
+use crate::memory::Memory;
 use crate::otlp::batch::{SpanBatch, SpanRow};
 use crate::otlp::metrics::{Delta, LedgerBatch};
 use crate::places::Places;
 use crate::policy::Rules;
 
+/// A generation that is sealed early, for lack of memory, has at least this size.
+const EARLY_BYTES: usize = 8 << 20;
+
 /// Limits of the store.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Settings {
     /// Rows in memory, all generations together; beyond it requests are refused until
-    /// compaction has caught up. Defaults to 256 MiB.
+    /// compaction has caught up. Defaults to 160 MiB.
     pub(crate) hot_bytes: usize,
-    /// A generation is sealed at this size. Defaults to 64 MiB.
+    /// Memory of the whole process. Defaults to 512 MiB.
+    pub(crate) memory_bytes: usize,
+    /// A generation is sealed at this size. Defaults to 40 MiB.
     pub(crate) generation_bytes: usize,
     /// A generation is sealed at this age. Defaults to 10 minutes.
     pub(crate) generation_age: Duration,
@@ -41,8 +47,9 @@ pub(crate) struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            hot_bytes: 256 << 20,
-            generation_bytes: 64 << 20,
+            hot_bytes: 160 << 20,
+            memory_bytes: 512 << 20,
+            generation_bytes: 40 << 20,
             generation_age: Duration::from_secs(600),
             segment_bytes: 64 << 20,
             dedup_bytes: 64 << 20,
@@ -89,6 +96,7 @@ struct Inner {
 /// See the module's documentation.
 pub(crate) struct Store {
     settings: Settings,
+    memory: Memory,
     inner: Mutex<Inner>,
 }
 
@@ -106,6 +114,7 @@ impl Store {
         };
         Self {
             settings,
+            memory: Memory::new(settings.memory_bytes),
             inner: Mutex::new(inner),
         }
     }
@@ -194,7 +203,11 @@ impl Store {
             // Duplicates and refused spans fill a segment without opening a generation.
             return segment_bytes >= self.settings.segment_bytes;
         };
-        inner.active.bytes() >= self.settings.generation_bytes
+        let is_early = self.memory.is_tight()
+            && inner.sealed.is_empty()
+            && inner.active.bytes() >= EARLY_BYTES;
+        is_early
+            || inner.active.bytes() >= self.settings.generation_bytes
             || segment_bytes >= self.settings.segment_bytes
             || now.saturating_duration_since(opened) >= self.settings.generation_age
     }
@@ -276,6 +289,20 @@ impl Store {
 
     /// True while no more rows may be taken.
     pub(crate) fn is_full(&self) -> bool {
-        self.hot_bytes() >= self.settings.hot_bytes
+        let hot_bytes = self.hot_bytes();
+        // Waiting must have an end: few rows are not what the memory is short for.
+        hot_bytes >= self.settings.hot_bytes
+            || self.memory.is_over() && hot_bytes > self.settings.hot_bytes / 4
+    }
+
+    /// The memory of the process.
+    pub(crate) fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// The window of known spans: bytes now and at most.
+    pub(crate) fn dedup_bytes(&self) -> (usize, usize) {
+        let inner = self.lock();
+        (inner.dedup.bytes(), inner.dedup.max_bytes())
     }
 }

@@ -11,7 +11,7 @@
 //! its own rows, written with them: they are as idempotent and as crash-safe as the rows, a late
 //! delta needs no rewriting, and a sum over all partitions is the whole.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, LazyLock};
 
 use datafusion::arrow::array::{
@@ -22,6 +22,7 @@ use datafusion::arrow::array::{
 };
 use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use datafusion::arrow::error::ArrowError;
+use foldhash::fast::RandomState;
 
 use super::columns::{MONEY_PRECISION, MONEY_SCALE, UTC, timestamp};
 use crate::otlp::metrics::{Delta, Key, Sums};
@@ -32,7 +33,7 @@ pub(crate) const MINUTE_NS: i64 = 60_000_000_000;
 pub(crate) const HOUR_NS: i64 = 60 * MINUTE_NS;
 
 /// What a row's numbers are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Basis {
     /// Counted by a filter, every request.
     Ledger,
@@ -85,10 +86,10 @@ pub(crate) fn schema() -> SchemaRef {
 
 /// What one generation holds of the ledger, merged by minute.
 #[derive(Debug, Default)]
-pub(crate) struct Minutes(BTreeMap<Slot, (u64, Sums)>);
+pub(crate) struct Minutes(BTreeMap<Place, (u64, Sums)>);
 
 /// Minute, service, instance, key.
-type Slot = (i64, Arc<str>, Arc<str>, Key);
+type Place = (i64, Arc<str>, Arc<str>, Key);
 
 impl Minutes {
     /// Adds a delta; the caller has checked that it is new. Returns the rows it opened.
@@ -144,6 +145,18 @@ fn merge_buckets(total: &mut Sums, more: &Sums) {
         total.buckets.clone_from(&more.buckets);
         return;
     }
+    if total.scale == more.scale
+        && let Some(shift) = more.bucket_offset.checked_sub(total.bucket_offset)
+        && let Ok(shift) = usize::try_from(shift)
+        && let Some(slots) = total.buckets.get_mut(shift..)
+        && slots.len() >= more.buckets.len()
+    {
+        // The usual case: the range is known already.
+        for (slot, count) in slots.iter_mut().zip(&more.buckets) {
+            *slot = slot.saturating_add(*count);
+        }
+        return;
+    }
     let scale = total.scale.min(more.scale);
     let indexed = |sums: &Sums| -> Vec<(i32, u64)> {
         let shift = u32::try_from(sums.scale - scale).unwrap_or(0).min(31);
@@ -173,20 +186,34 @@ fn merge_buckets(total: &mut Sums, more: &Sums) {
 
 /// Rows added up to units of `unit_ns`, over instances; in order of time.
 pub(crate) fn rollup(rows: &RecordBatch, unit_ns: i64) -> Result<RecordBatch, ArrowError> {
-    let mut sums: BTreeMap<(i64, Basis, String, Key), Sums> = BTreeMap::new();
     let read = Rows::of(rows)?;
+    let mut sums: HashMap<Slot<'_>, Sums, RandomState> = HashMap::default();
     for row in 0..rows.num_rows() {
-        let (minute, basis, service, key) = read.slot(row);
-        let unit = minute.div_euclid(unit_ns) * unit_ns;
-        let total = sums.entry((unit, basis, service, key)).or_default();
-        merge(total, &read.sums(row));
+        let (minute, basis, texts) = read.slot(row);
+        let slot = (minute.div_euclid(unit_ns) * unit_ns, basis, texts);
+        merge(sums.entry(slot).or_default(), &read.sums(row));
     }
+    let mut sums: Vec<(Slot<'_>, Sums)> = sums.into_iter().collect();
+    sums.sort_unstable_by(|a, b| a.0.cmp(&b.0));
     let mut columns = Columns::default();
-    for ((unit, basis, service, key), sums) in &sums {
-        columns.push(*unit, (service, "", 0), key, sums, *basis);
+    for ((unit, basis, [service, texts @ ..]), sums) in &sums {
+        let [direction, status, data_tag, side, route, peer, tenant] = texts.map(str::to_owned);
+        let key = Key {
+            direction,
+            status_class: status,
+            data_tag,
+            charge_side: side,
+            route,
+            peer,
+            tenant,
+        };
+        columns.push(*unit, (service, "", 0), &key, sums, *basis);
     }
     columns.finish()
 }
+
+/// Unit, basis, and the texts of a row: service, then the key's.
+type Slot<'a> = (i64, Basis, [&'a str; 8]);
 
 /// The columns of a batch, for reading.
 struct Rows<'a> {
@@ -239,17 +266,7 @@ impl<'a> Rows<'a> {
         })
     }
 
-    fn slot(&self, row: usize) -> (i64, Basis, String, Key) {
-        let [
-            service,
-            direction,
-            status_class,
-            data_tag,
-            charge_side,
-            route,
-            peer,
-            tenant,
-        ] = self.texts.map(|texts| texts.value(row).to_owned());
+    fn slot(&self, row: usize) -> Slot<'_> {
         let is_estimate = self.basis.is_some_and(|basis| {
             basis.is_valid(row) && basis.value(row) == Basis::Estimate.as_str()
         });
@@ -258,16 +275,8 @@ impl<'a> Rows<'a> {
         } else {
             Basis::Ledger
         };
-        let key = Key {
-            direction,
-            status_class,
-            data_tag,
-            charge_side,
-            route,
-            peer,
-            tenant,
-        };
-        (self.minute.value(row), basis, service, key)
+        let texts = self.texts.map(|texts| texts.value(row));
+        (self.minute.value(row), basis, texts)
     }
 
     fn sums(&self, row: usize) -> Sums {

@@ -20,9 +20,9 @@ use w3c_traceparent_parser::otel::{OtState, Randomness, Threshold};
 use w3c_traceparent_parser::tracestate::TraceState;
 
 use super::assembled::{Assembled, conform};
-use super::compact::{Content, class_of, unhex};
-use super::retention::{Kept, TraceFacts, keep, keeps_ledger};
-use super::{ledger, parts};
+use super::compact::{CompactError, class_of, unhex};
+use super::parts;
+use super::retention::{Kept, TraceFacts, keep};
 use crate::assembly::WholeTrace;
 use crate::policy::Rules;
 
@@ -107,44 +107,63 @@ impl Noted {
     }
 }
 
-/// Verdicts by trace id.
-type Verdicts = HashMap<[u8; 16], Option<Kept>>;
+/// Columns that [`verdicts`] asks for.
+pub(crate) const ASKED: [&str; 3] = ["trace_id", "trace_state", "retention_days"];
 
-fn verdicts(
-    spans: &RecordBatch,
+/// Verdicts by trace id.
+#[derive(Debug, Default)]
+pub(crate) struct Verdicts(HashMap<[u8; 16], Option<Kept>>);
+
+impl Verdicts {
+    /// Whether any trace stays.
+    pub(crate) fn keep_any(&self) -> bool {
+        self.0.values().any(Option::is_some)
+    }
+
+    fn of(&self, ids: &StringViewArray, row: usize) -> Option<Kept> {
+        self.0.get(&unhex(ids.value(row))?).copied().flatten()
+    }
+}
+
+/// Decides about all traces of some spans.
+pub(crate) fn verdicts(
+    spans: impl Iterator<Item = Result<RecordBatch, CompactError>>,
     noted: &Noted,
     age_s: u64,
     rules: &Rules,
-) -> Result<Verdicts, ArrowError> {
-    let ids = column(spans, "trace_id")?.as_string_view();
-    let states = column(spans, "trace_state")?.as_string_view();
-    let days = column(spans, "retention_days")?.as_primitive::<Int32Type>();
+) -> Result<Verdicts, CompactError> {
     let mut facts: HashMap<[u8; 16], TraceFacts> = HashMap::new();
-    for row in 0..spans.num_rows() {
-        // A damaged id has no verdict and goes first.
-        let Some((id, trace)) =
-            unhex(ids.value(row)).and_then(|id| Some((id, TraceId::from_bytes(id)?)))
-        else {
-            continue;
-        };
-        let days = u16::try_from(days.value(row)).unwrap_or(u16::MAX);
-        let explicit = if states.is_valid(row) {
-            explicit_randomness(states.value(row))
-        } else {
-            None
-        };
-        let known = facts
-            .entry(id)
-            .or_insert_with(|| noted.facts(&id, trace, rules));
-        known.retention_days = known.retention_days.min(days);
-        if let Some(randomness) = explicit {
-            known.randomness = randomness;
+    for spans in spans {
+        let spans = &spans?;
+        let ids = column(spans, "trace_id")?.as_string_view();
+        let states = column(spans, "trace_state")?.as_string_view();
+        let days = column(spans, "retention_days")?.as_primitive::<Int32Type>();
+        for row in 0..spans.num_rows() {
+            // A damaged id has no verdict and goes first.
+            let Some((id, trace)) =
+                unhex(ids.value(row)).and_then(|id| Some((id, TraceId::from_bytes(id)?)))
+            else {
+                continue;
+            };
+            let days = u16::try_from(days.value(row)).unwrap_or(u16::MAX);
+            let explicit = if states.is_valid(row) {
+                explicit_randomness(states.value(row))
+            } else {
+                None
+            };
+            let known = facts
+                .entry(id)
+                .or_insert_with(|| noted.facts(&id, trace, rules));
+            known.retention_days = known.retention_days.min(days);
+            if let Some(randomness) = explicit {
+                known.randomness = randomness;
+            }
         }
     }
-    Ok(facts
+    let verdicts = facts
         .iter()
-        .map(|(id, facts)| (*id, keep(facts, age_s, rules.storage())))
-        .collect())
+        .map(|(id, facts)| (*id, keep(facts, age_s, rules.storage())));
+    Ok(Verdicts(verdicts.collect()))
 }
 
 fn explicit_randomness(trace_state: &str) -> Option<Randomness> {
@@ -152,37 +171,19 @@ fn explicit_randomness(trace_state: &str) -> Option<Randomness> {
     OtState::parse(state.get(b"ot")?).randomness()
 }
 
-/// Removes what has run out; `None` when nothing is left.
-pub(crate) fn sweep(
-    content: Content,
-    noted: &Noted,
-    age_s: u64,
-    rules: &Rules,
-) -> Result<Option<Content>, ArrowError> {
-    let verdicts = verdicts(&content.spans, noted, age_s, rules)?;
-    let spans = raise_counts(&filtered(&content.spans, &verdicts)?, &verdicts)?;
-    let parts = filtered(&content.parts, &verdicts)?;
-    let ledger = if keeps_ledger(age_s, rules.storage()) {
-        content.ledger
-    } else {
-        RecordBatch::new_empty(ledger::schema())
-    };
-    let is_empty = spans.num_rows() == 0 && ledger.num_rows() == 0;
-    Ok((!is_empty).then_some(Content {
-        spans,
-        parts,
-        ledger,
-    }))
+/// The spans that stay.
+pub(crate) fn stay(spans: &RecordBatch, verdicts: &Verdicts) -> Result<RecordBatch, ArrowError> {
+    raise_counts(&filtered(spans, verdicts)?, verdicts)
 }
 
-fn verdict(ids: &StringViewArray, row: usize, verdicts: &Verdicts) -> Option<Kept> {
-    verdicts.get(&unhex(ids.value(row))?).copied().flatten()
-}
-
-fn filtered(batch: &RecordBatch, verdicts: &Verdicts) -> Result<RecordBatch, ArrowError> {
+/// The rows of traces that stay.
+pub(crate) fn filtered(
+    batch: &RecordBatch,
+    verdicts: &Verdicts,
+) -> Result<RecordBatch, ArrowError> {
     let ids = column(batch, "trace_id")?.as_string_view();
     let stays: BooleanArray = (0..batch.num_rows())
-        .map(|row| Some(verdict(ids, row, verdicts).is_some()))
+        .map(|row| Some(verdicts.of(ids, row).is_some()))
         .collect();
     filter_record_batch(batch, &stays)
 }
@@ -196,7 +197,7 @@ fn raise_counts(spans: &RecordBatch, verdicts: &Verdicts) -> Result<RecordBatch,
     let raised: Float64Array = (0..spans.num_rows())
         .map(|row| {
             let count = counts.is_valid(row).then(|| counts.value(row));
-            match verdict(ids, row, verdicts) {
+            match verdicts.of(ids, row) {
                 Some(Kept::Sampled(threshold)) if count.is_some() || reasons.is_null(row) => {
                     Some(count.unwrap_or(1.0).max(threshold.adjusted_count()))
                 }
@@ -215,12 +216,33 @@ fn raise_counts(spans: &RecordBatch, verdicts: &Verdicts) -> Result<RecordBatch,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::generation::Batches;
-    use crate::store::{Settings, Store};
+    use crate::store::compact::{Rest, merge_parts};
+    use crate::store::stream::{order, ordered};
+    use crate::store::{Settings, Snapshot, Store};
     use crate::testing::{decode, double, request, span, text};
     use std::time::Instant;
 
     const DAY: u64 = 86_400;
+
+    struct Content {
+        spans: Vec<RecordBatch>,
+        parts: RecordBatch,
+    }
+
+    impl Content {
+        fn of(snapshot: &Snapshot) -> Self {
+            let order = order(&snapshot.spans);
+            let spans = ordered(&snapshot.spans, &order);
+            Self {
+                spans: spans.map(Result::unwrap).collect(),
+                parts: Rest::of(&snapshot.parts, &[]).unwrap().parts,
+            }
+        }
+
+        fn rows(&self) -> usize {
+            self.spans.iter().map(RecordBatch::num_rows).sum()
+        }
+    }
 
     /// 2,000 traces of two spans; every tenth has an error.
     fn content() -> Content {
@@ -246,13 +268,7 @@ mod tests {
                 .insert(&decode(&request("a", spans)), Instant::now())
                 .unwrap();
         }
-        let snapshot = store.snapshot().unwrap();
-        let batches = Batches {
-            spans: snapshot.spans,
-            parts: snapshot.parts,
-            ledger: Vec::new(),
-        };
-        Content::of(&batches).unwrap()
+        Content::of(&store.snapshot().unwrap())
     }
 
     fn swept(content: Content, age_s: u64) -> Option<Content> {
@@ -263,18 +279,27 @@ mod tests {
     fn sweep_by(content: Content, age_s: u64, rules: &Rules) -> Option<Content> {
         let mut noted = Noted::default();
         noted.add(&content.parts, true).unwrap();
-        sweep(content, &noted, age_s, rules).unwrap()
+        let spans = content.spans.iter().cloned().map(Ok);
+        let verdicts = verdicts(spans, &noted, age_s, rules).unwrap();
+        let spans = content.spans.iter();
+        verdicts.keep_any().then(|| Content {
+            spans: spans.map(|batch| stay(batch, &verdicts).unwrap()).collect(),
+            parts: filtered(&content.parts, &verdicts).unwrap(),
+        })
     }
 
     fn total(content: &Content) -> f64 {
-        let counts = content.spans.column_by_name("adjusted_count").unwrap();
-        let errors = content.spans.column_by_name("error").unwrap().as_boolean();
-        let counts = counts.as_primitive::<Float64Type>();
-        // Non-error spans only: those are the sampled ones (errors' siblings aside).
-        (0..counts.len())
-            .filter(|row| !errors.value(*row) && counts.is_valid(*row))
-            .map(|row| counts.value(row))
-            .sum()
+        let of = |spans: &RecordBatch| -> f64 {
+            let counts = spans.column_by_name("adjusted_count").unwrap();
+            let errors = spans.column_by_name("error").unwrap().as_boolean();
+            let counts = counts.as_primitive::<Float64Type>();
+            // Non-error spans only: those are the sampled ones (errors' siblings aside).
+            (0..counts.len())
+                .filter(|row| !errors.value(*row) && counts.is_valid(*row))
+                .map(|row| counts.value(row))
+                .sum()
+        };
+        content.spans.iter().map(of).sum()
     }
 
     #[test]
@@ -289,7 +314,7 @@ mod tests {
                 .policy;
             let rules = Rules::compile(policy).unwrap();
             let left = sweep_by(content(), age_s, &rules).unwrap();
-            (left.parts.num_rows(), left.spans.num_rows(), total(&left))
+            (left.parts.num_rows(), left.rows(), total(&left))
         };
         // Every trace costs 0.002 with its two spans, none of which costs more than 0.001.
         for age_s in [2 * DAY, 8 * DAY] {
@@ -327,35 +352,29 @@ mod tests {
                 store.insert(&batch, Instant::now()).unwrap();
             }
         }
-        let snapshot = store.snapshot().unwrap();
-        let batches = Batches {
-            spans: snapshot.spans,
-            parts: snapshot.parts,
-            ledger: Vec::new(),
-        };
-        let mut content = Content::of(&batches).unwrap();
-        content.parts = crate::store::compact::merge_parts(&content.parts).unwrap();
+        let mut content = Content::of(&store.snapshot().unwrap());
+        content.parts = merge_parts(&content.parts).unwrap();
         let left = sweep_by(content, 8 * DAY, &rules).unwrap();
         assert!(
             (100..115).contains(&left.parts.num_rows()),
             "{}",
             left.parts.num_rows()
         );
-        assert_eq!(left.spans.num_rows(), 2 * left.parts.num_rows());
+        assert_eq!(left.rows(), 2 * left.parts.num_rows());
     }
 
     #[test]
     fn whole_traces_stay_by_their_randomness_and_estimates_stay_unbiased() {
-        assert_eq!(swept(content(), DAY - 1).unwrap().spans.num_rows(), 4_000);
+        assert_eq!(swept(content(), DAY - 1).unwrap().rows(), 4_000);
         let warm = swept(content(), DAY).unwrap();
         // 200 error traces and about a tenth of the other 1,800, all with both spans.
         let traces = warm.parts.num_rows();
         assert!((330..=430).contains(&traces), "{traces}");
-        assert_eq!(warm.spans.num_rows(), 2 * traces);
+        assert_eq!(warm.rows(), 2 * traces);
         let estimate = total(&warm);
         assert!((3_600.0 - estimate).abs() < 600.0, "{estimate}");
 
-        let again = swept(Content { ..warm }, 2 * DAY).unwrap();
+        let again = swept(warm, 2 * DAY).unwrap();
         assert_eq!(
             again.parts.num_rows(),
             traces,
