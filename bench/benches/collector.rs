@@ -7,6 +7,11 @@
 //! compress, the committer logs and syncs, the compactor writes Parquet. Ratios are to the workers'
 //! time. Nothing fails by timing.
 //!
+//! For ingest alone: `TRACEMETER_BENCH_INGEST=10000000 scripts/bench.sh collector` sends that many
+//! spans as they would come in, without ledger and queries, for at most
+//! `TRACEMETER_BENCH_SECONDS` (default 900), and says what a span costs by stage, memory idle, at
+//! the peak, and afterwards, and bytes on disk with and without raw attributes.
+//!
 //! What it is not: a comparison with other stores, or a measure of several machines.
 #![allow(
     missing_docs,
@@ -18,6 +23,8 @@
     clippy::indexing_slicing
 )]
 
+#[path = "collector/ingest.rs"]
+mod ingest;
 #[path = "collector/ledger.rs"]
 mod ledger;
 #[path = "collector/load.rs"]
@@ -72,6 +79,9 @@ fn main() {
         arguments.get(at + 1).cloned()
     };
     let spans = after("--spans").map_or(2_000_000, |text| text.parse().unwrap());
+    if let Ok(spans) = std::env::var("TRACEMETER_BENCH_INGEST") {
+        return ingest::run(spans.parse().unwrap());
+    }
     if let Some(address) = after("--load") {
         let sent = load::run(&Load {
             address: address.parse().unwrap(),
@@ -91,7 +101,7 @@ fn main() {
     });
     speed(&sent);
     collector.wait_until_written();
-    ingest(&collector, &sent);
+    costs(&collector, &sent);
     queries(&collector, &sent);
     println!(
         "memory: {} MiB at the peak, {} MiB now",
@@ -112,7 +122,7 @@ fn speed(sent: &Sent) {
     );
 }
 
-fn ingest(collector: &Collector, sent: &Sent) {
+fn costs(collector: &Collector, sent: &Sent) {
     let threads = collector.cpu_seconds();
     let of = |name: &str| threads.get(name).copied().unwrap_or(0.0);
     let per_span = |seconds: f64| seconds * 1e6 / sent.spans as f64;
@@ -136,9 +146,10 @@ fn ingest(collector: &Collector, sent: &Sent) {
     );
     let bytes = |name: &str| collector.metric(name) as f64 / sent.spans as f64;
     println!(
-        "bytes per span: {:.1} in the log, {:.1} in Parquet (attributes included)",
+        "bytes per span: {:.1} in the log, {:.1} in Parquet, {:.1} of them without raw attributes",
         bytes("log_bytes_total"),
-        bytes("partition_bytes_total")
+        bytes("partition_bytes_total"),
+        bytes("partition_bytes_total") - bytes("partition_raw_bytes_total")
     );
 }
 

@@ -13,6 +13,9 @@ use crate::shape::{Body, SPANS};
 const BODIES: u64 = 256;
 const DAY_NS: u64 = 86_400_000_000_000;
 
+/// Requests of all loads so far: no id comes twice.
+static NUMBERS: AtomicU64 = AtomicU64::new(0);
+
 /// What is sent and how.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Load {
@@ -38,6 +41,7 @@ pub(crate) struct Sent {
 pub(crate) fn run(load: &Load) -> Sent {
     let next = AtomicU64::new(0);
     let requests = load.spans.div_ceil(SPANS as u64);
+    let first = NUMBERS.fetch_add(requests, Ordering::Relaxed);
     let end_ns = now_ns() - 1_000_000_000;
     let total = Mutex::new(Sent::default());
     let start = Instant::now();
@@ -64,7 +68,7 @@ pub(crate) fn run(load: &Load) -> Sent {
                     };
                     let count = bodies.len();
                     let body = &mut bodies[turn % count];
-                    body.patch(number, base);
+                    body.patch(first + number, base);
                     sent.refusals += client.post("/v1/traces", &body.bytes);
                     sent.spans += SPANS as u64;
                     sent.bytes += body.bytes.len() as u64;
