@@ -110,8 +110,10 @@ fn kubernetes_problems(tools: &Path, object: &Value) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("object.json");
     std::fs::write(&file, object.to_string()).unwrap();
-    let output = Command::new(tools.join("python/bin/kubernetes-validate"))
-        .arg("--strict")
+    // As a module: the command's first line names the folder it was installed to, and a cache may
+    // have been moved.
+    let output = Command::new(tools.join("python/bin/python"))
+        .args(["-m", "kubernetes_validate", "--strict"])
         .arg(&file)
         .output()
         .unwrap();
