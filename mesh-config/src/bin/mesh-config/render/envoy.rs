@@ -74,7 +74,7 @@ const OPTIONS: &[&str] = &[
     "tracer",
 ];
 
-/// The cluster of the collector in what is rendered here.
+/// The cluster of the collector, unless the policy names it.
 const COLLECTOR: &str = "tracemeter_collector";
 /// The cluster of Envoy's own tracer.
 const TRACER: &str = "tracemeter_tracer";
@@ -117,6 +117,8 @@ struct Proxy {
     node_id: String,
     admin: Address,
     collector: Option<Address>,
+    /// The collector's cluster: what the filter exports to is what is rendered.
+    collector_cluster: String,
     tracer: Option<Address>,
     mode: Mode,
     inbound: Option<(Address, Option<Address>)>,
@@ -176,6 +178,10 @@ impl Proxy {
             ingress,
         );
         let mode = policy.propagation.mode;
+        let collector_cluster = match policy.export.cluster.as_str() {
+            "" => COLLECTOR.to_owned(),
+            named => named.to_owned(),
+        };
         let exported = |policy: Policy| match &collector {
             Some(_) => filter_json(policy, COLLECTOR),
             None => policy.to_filter_json(),
@@ -206,6 +212,7 @@ impl Proxy {
             namespace,
             node_id,
             collector,
+            collector_cluster,
             tracer: args.value("tracer").map(Address::parse).transpose()?,
             mode,
             ingress,
@@ -239,7 +246,7 @@ impl Proxy {
             clusters.push_str(&cluster(&cluster_name(host), address));
         }
         if let Some(address) = &self.collector {
-            clusters.push_str(&collector_cluster(address));
+            clusters.push_str(&collector_cluster(&self.collector_cluster, address));
         }
         if let Some(address) = &self.tracer {
             clusters.push_str(&tracer_cluster(address));

@@ -1,6 +1,6 @@
 //! Clusters: where the proxy sends requests, counts and spans.
 
-use super::{Address, COLLECTOR, TRACER};
+use super::{Address, TRACER};
 use crate::render::quoted;
 
 /// A cluster that speaks to the other side what the caller speaks.
@@ -13,9 +13,9 @@ pub(super) fn cluster(name: &str, address: &Address) -> String {
     )
 }
 
-pub(super) fn collector_cluster(address: &Address) -> String {
+pub(super) fn collector_cluster(name: &str, address: &Address) -> String {
     upstream(
-        COLLECTOR,
+        name,
         address,
         "explicit_http_config:\n          http_protocol_options: {}\n",
     )
