@@ -53,7 +53,8 @@ pub const MAX_LINES: usize = 64;
 /// ```
 #[derive(Clone, Copy)]
 pub struct Baggage<'a> {
-    lines: [&'a [u8]; MAX_LINES],
+    /// Absent instead of empty: what is all zero is made and copied in one piece.
+    lines: [Option<&'a [u8]>; MAX_LINES],
     line_count: usize,
     members: usize,
     malformed: usize,
@@ -66,7 +67,7 @@ impl<'a> Baggage<'a> {
     #[must_use]
     pub const fn empty() -> Self {
         Self {
-            lines: [b""; MAX_LINES],
+            lines: [None; MAX_LINES],
             line_count: 0,
             members: 0,
             malformed: 0,
@@ -97,7 +98,7 @@ impl<'a> Baggage<'a> {
                 continue;
             }
             if let Some(place) = baggage.lines.get_mut(baggage.line_count) {
-                *place = line;
+                *place = Some(line);
                 baggage.line_count += 1;
                 baggage.members += members;
             } else {

@@ -91,20 +91,25 @@ pub struct TraceState<'a> {
 /// One member as it came. Half the size of a [`Member`], and copied in one piece.
 #[derive(Clone, Copy)]
 struct Entry<'a> {
-    /// `key=value`
-    raw: &'a [u8],
+    /// `key=value`; absent instead of empty: what is all zero is made and copied in one piece.
+    raw: Option<&'a [u8]>,
     key_len: u16,
 }
 
 impl<'a> Entry<'a> {
     const NONE: Self = Self {
-        raw: b"=",
+        raw: None,
         key_len: 0,
     };
 
     #[inline]
+    fn raw(&self) -> &'a [u8] {
+        self.raw.unwrap_or_default()
+    }
+
+    #[inline]
     fn key(&self) -> &'a [u8] {
-        self.raw
+        self.raw()
             .get(..usize::from(self.key_len))
             .unwrap_or_default()
     }
@@ -112,7 +117,7 @@ impl<'a> Entry<'a> {
     #[inline]
     fn value(&self) -> &'a [u8] {
         let from = usize::from(self.key_len) + 1;
-        self.raw.get(from..).unwrap_or_default()
+        self.raw().get(from..).unwrap_or_default()
     }
 }
 

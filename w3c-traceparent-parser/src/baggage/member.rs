@@ -79,12 +79,12 @@ impl<'a> Iterator for Properties<'a> {
 /// Iterator over the well-formed members of all lines.
 #[derive(Clone)]
 pub struct Members<'b, 'a> {
-    lines: core::slice::Iter<'b, &'a [u8]>,
+    lines: core::slice::Iter<'b, Option<&'a [u8]>>,
     pieces: Pieces<'a>,
 }
 
 impl<'b, 'a> Members<'b, 'a> {
-    pub(super) fn new(lines: &'b [&'a [u8]]) -> Self {
+    pub(super) fn new(lines: &'b [Option<&'a [u8]>]) -> Self {
         Self {
             lines: lines.iter(),
             pieces: Pieces::new(b""),
@@ -101,7 +101,7 @@ impl<'a> Iterator for Members<'_, 'a> {
             match self.pieces.next() {
                 Some(Piece::Member(member)) => return Some(member),
                 Some(Piece::Malformed) => {}
-                None => self.pieces = Pieces::new(self.lines.next()?),
+                None => self.pieces = Pieces::new((*self.lines.next()?)?),
             }
         }
     }

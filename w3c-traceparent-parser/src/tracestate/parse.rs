@@ -20,7 +20,7 @@ pub(super) fn member(from: &[u8]) -> Result<(Option<Entry<'_>>, &[u8]), Failure>
     let value_at = key_len + 1;
     let (value_len, rest) = value(value_part).map_err(|(at, why)| (value_at + at, why))?;
     let entry = Entry {
-        raw: from.get(..value_at + value_len).unwrap_or_default(),
+        raw: from.get(..value_at + value_len),
         // At most 256.
         key_len: key_len as u16,
     };

@@ -49,7 +49,7 @@ impl TraceState<'_> {
         for (index, entry) in self.entries().iter().enumerate() {
             if kept.contains(index) {
                 separate(&mut cursor);
-                cursor.push(entry.raw);
+                cursor.push(entry.raw());
             }
         }
         Ok(Written {
@@ -111,7 +111,7 @@ impl Kept {
             if !replaced && !remove.contains(&key) {
                 kept.bits |= 1 << index;
                 kept.count += 1;
-                kept.len += entry.raw.len() + 1;
+                kept.len += entry.raw().len() + 1;
             }
         }
         kept
@@ -134,7 +134,9 @@ impl Kept {
             _ => limit_bytes - own_len,
         };
         if self.len > budget {
-            self.drop_from_right(foreign, budget, |entry| entry.raw.len() > LARGE_MEMBER_LEN);
+            self.drop_from_right(foreign, budget, |entry| {
+                entry.raw().len() > LARGE_MEMBER_LEN
+            });
             self.drop_from_right(foreign, budget, |_| true);
         }
         let places = MAX_MEMBERS - own_count;
@@ -164,10 +166,10 @@ impl Kept {
         }
     }
 
-    const fn drop(&mut self, index: usize, entry: &Entry<'_>) {
+    fn drop(&mut self, index: usize, entry: &Entry<'_>) {
         self.bits &= !(1 << index);
         self.count -= 1;
-        self.len -= entry.raw.len() + 1;
+        self.len -= entry.raw().len() + 1;
         self.dropped += 1;
     }
 }
