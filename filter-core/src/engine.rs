@@ -28,7 +28,7 @@ use crate::redact::Tenants;
 use crate::reply::in_flight::InFlight;
 use crate::route::Routes;
 use crate::settings::Settings;
-use crate::state::RequestState;
+use crate::state::{Came, RequestState};
 use outlet::Outlet;
 
 /// Requests of a configuration of which every one is checked for an overwritten traceparent.
@@ -206,11 +206,11 @@ impl Engine {
 
     /// The header edits of the request whose state [`Engine::request`] has just returned.
     pub fn edits(&self, state: &RequestState) -> HeaderEdits<'_> {
-        fn edit(value: &[u8], present: bool) -> Edit<'_> {
-            match (value.is_empty(), present) {
+        fn edit(value: &[u8], came: Came) -> Edit<'_> {
+            match (value.is_empty(), came) {
+                (_, Came::Same) | (true, Came::Absent) => Edit::Keep,
                 (false, _) => Edit::Set(value),
-                (true, true) => Edit::Remove,
-                (true, false) => Edit::Keep,
+                (true, Came::Other) => Edit::Remove,
             }
         }
         // Without a valid context a list would belong to no trace; Envoy's tracer begins it.
@@ -218,11 +218,11 @@ impl Engine {
         HeaderEdits {
             traceparent: state.written_traceparent(),
             tracestate: if with_state {
-                edit(self.writer.tracestate(), state.had_tracestate)
+                edit(self.writer.tracestate(), state.tracestate)
             } else {
                 Edit::Keep
             },
-            baggage: edit(self.writer.baggage(), state.had_baggage),
+            baggage: edit(self.writer.baggage(), state.baggage),
         }
     }
 

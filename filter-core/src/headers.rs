@@ -174,6 +174,12 @@ impl<'a> Values<'a> {
         }
     }
 
+    /// Whether there is exactly one line of the name, and it says just this.
+    #[must_use]
+    pub fn is_just(&self, value: &[u8]) -> bool {
+        self.more == 0 && self.first == Some(value)
+    }
+
     /// Whether there is no line of the name.
     #[must_use]
     pub const fn is_empty(&self) -> bool {

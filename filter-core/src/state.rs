@@ -11,6 +11,7 @@ use crate::engine::budget::BudgetState;
 use crate::engine::llm::LlmCall;
 use crate::engine::reply::Side;
 use crate::facts::{Facts, Protocol};
+use crate::headers::Values;
 use crate::reply::Mark;
 
 /// The labels that the policy's mappings gave to a request.
@@ -24,6 +25,29 @@ pub(crate) struct Labels {
     pub(crate) tag: DataTag,
     /// Whether a human is involved.
     pub(crate) hitl_required: bool,
+}
+
+/// How a header that leaves stands to what came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Came {
+    /// No line came.
+    Absent,
+    /// Lines came.
+    Other,
+    /// What came is what leaves: writing it again would cost a host call.
+    Same,
+}
+
+impl Came {
+    pub(crate) fn with(lines: &Values<'_>, leaves: &[u8]) -> Self {
+        if lines.is_empty() {
+            Self::Absent
+        } else if !leaves.is_empty() && lines.is_just(leaves) {
+            Self::Same
+        } else {
+            Self::Other
+        }
+    }
 }
 
 /// The decision at the request's headers.
@@ -65,8 +89,10 @@ pub struct RequestState {
     pub(crate) trace_state: Vec<u8>,
     /// Whether the filter wrote the headers (owner mode).
     pub(crate) owns_context: bool,
-    pub(crate) had_tracestate: bool,
-    pub(crate) had_baggage: bool,
+    /// How the tracestate that leaves stands to the one that came.
+    pub(crate) tracestate: Came,
+    /// How the baggage that leaves stands to the one that came.
+    pub(crate) baggage: Came,
     pub(crate) explanation: Option<(String, String)>,
     /// What the return channel holds.
     pub(crate) side: Side,

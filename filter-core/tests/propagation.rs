@@ -9,6 +9,7 @@
 
 mod support;
 
+use filter_core::{Direction, Edit};
 use support::{Bench, CALLER, HIGH_TRACE, LOW_TRACE, rate, traceparent};
 
 fn keep_all() -> Bench {
@@ -556,4 +557,37 @@ fn the_baggage_list_of_the_policy_says_what_it_carries() {
         let left = Bench::new(&json).get("/", &[("baggage", "cost_usd=9,data_tag=EXPORT_OK")]);
         assert_eq!(left.baggage.as_deref(), wanted.map(str::as_bytes), "{list}");
     }
+}
+
+#[test]
+fn what_leaves_as_it_came_is_not_written_again() {
+    // A call of the service: the other side charges it, so nothing is added here.
+    let mut bench = Bench::at(&rate("0"), Direction::Outbound);
+    let context = traceparent(HIGH_TRACE, "00");
+    let first = bench.get(
+        "/",
+        &[
+            ("traceparent", &context),
+            ("tracestate", "vendor=1"),
+            ("baggage", "user=al"),
+        ],
+    );
+    let edits = bench.engine.edits(&first.state);
+    assert!(matches!(edits.tracestate, Edit::Set(_)));
+    assert!(matches!(edits.baggage, Edit::Set(_)));
+    let text = |value: &Option<Vec<u8>>| String::from_utf8(value.clone().unwrap()).unwrap();
+    let (state, baggage) = (text(&first.tracestate), text(&first.baggage));
+    let lines = [
+        ("traceparent", context.as_str()),
+        ("tracestate", state.as_str()),
+        ("baggage", baggage.as_str()),
+    ];
+    let second = bench.get("/", &lines);
+    let edits = bench.engine.edits(&second.state);
+    assert_eq!((edits.tracestate, edits.baggage), (Edit::Keep, Edit::Keep));
+    // Two lines have to become one.
+    let third = bench.get("/", &[lines[0], ("baggage", "a=1"), lines[2], lines[1]]);
+    let edits = bench.engine.edits(&third.state);
+    assert_eq!(edits.tracestate, Edit::Keep);
+    assert!(matches!(edits.baggage, Edit::Set(_)));
 }

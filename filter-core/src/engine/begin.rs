@@ -15,7 +15,7 @@ use crate::decision::{Decision, Parent, decide};
 use crate::explain;
 use crate::facts::Facts;
 use crate::headers::RequestHeaders;
-use crate::state::{HeadVerdict, Labels, RequestState};
+use crate::state::{Came, HeadVerdict, Labels, RequestState};
 use crate::view::View;
 
 /// Most bytes of an announced body that count in the estimate which travels on: a client may
@@ -111,8 +111,8 @@ impl Engine {
                 Vec::new()
             },
             owns_context: self.settings.owns_context(),
-            had_tracestate: !headers.tracestate.is_empty(),
-            had_baggage: !headers.baggage.is_empty(),
+            tracestate: Came::with(&headers.tracestate, self.writer.tracestate()),
+            baggage: Came::with(&headers.baggage, self.writer.baggage()),
             explanation: None,
             side,
             budget,

@@ -16,27 +16,27 @@ pub(crate) struct PerRequest {
 pub(crate) const PER_REQUEST: [PerRequest; 5] = [
     PerRequest {
         case: "unsampled",
-        instructions: 35_600,
+        instructions: 35_100,
         host_calls: 10,
     },
     PerRequest {
         case: "sampled",
-        instructions: 55_300,
+        instructions: 54_800,
         host_calls: 10,
     },
     PerRequest {
         case: "new trace",
-        instructions: 24_400,
+        instructions: 24_500,
         host_calls: 10,
     },
     PerRequest {
         case: "kept as an error",
-        instructions: 55_900,
+        instructions: 54_700,
         host_calls: 12,
     },
     PerRequest {
         case: "hostile headers",
-        instructions: 164_800,
+        instructions: 163_500,
         host_calls: 10,
     },
 ];
