@@ -1,7 +1,14 @@
 //! What the collector does with real-looking spans: taken, stored, found again.
 //!
 //! `cargo bench -p bench --bench collector` (`-- --spans N` for another number than two million,
-//! `-- --load ADDRESS --spans N [--day]` only sends to a collector that runs already). The collector
+//! `-- --load ADDRESS --spans N [--day]` only sends to a collector that runs already).
+//!
+//! For queries over more than can be sent in reasonable time: `TRACEMETER_BENCH_SPANS=100000000
+//! scripts/bench.sh collector` sends a few, stops the collector, lets its own writer multiply the
+//! partitions to a day of that many (`collector/src/engine/multiply.rs`: 80 bytes of disk each),
+//! starts it again, and sends the ledger of the day and some spans that stay in memory.
+//! `TRACEMETER_BENCH_FOLDER` names the folder and keeps it: what is there is not made again.
+//! The collector
 //! is the one in `dist/`, a process of its own; spans are spread over the last 24 hours, with the
 //! ledger of that day beside them. Processor time is read by thread: workers receive, decode and
 //! compress, the committer logs and syncs, the compactor writes Parquet. Ratios are to the workers'
@@ -31,46 +38,13 @@ mod ledger;
 mod load;
 #[path = "collector/process.rs"]
 mod process;
+#[path = "collector/queries.rs"]
+mod queries;
 #[path = "collector/shape.rs"]
 mod shape;
 
-use std::time::Duration;
-
-use load::{Client, Load, Sent};
+use load::{Load, Sent};
 use process::Collector;
-
-/// How often each look-up is repeated.
-const LOOK_UPS: usize = 3;
-
-const QUERIES: [(&str, &str); 7] = [
-    (
-        "cost by service, ledger, a day",
-        "SELECT service_name, SUM(cost_usd) AS cost FROM cost_by_service \
-         WHERE minute > NOW() - INTERVAL '1 day' GROUP BY service_name ORDER BY cost DESC",
-    ),
-    (
-        "cost by service, spans, a day",
-        "SELECT service_name, SUM(cost_usd) AS cost FROM spans \
-         WHERE timestamp > NOW() - INTERVAL '1 day' GROUP BY service_name ORDER BY cost DESC",
-    ),
-    (
-        "cost by service (specification)",
-        include_str!("../../collector/tests/sql/cost_by_service.sql"),
-    ),
-    (
-        "data classes (specification)",
-        include_str!("../../collector/tests/sql/class_distribution.sql"),
-    ),
-    (
-        "top traces (specification)",
-        include_str!("../../collector/tests/sql/top_traces.sql"),
-    ),
-    (
-        "drift audit (specification)",
-        include_str!("../../collector/tests/sql/drift_audit.sql"),
-    ),
-    ("all spans counted", "SELECT COUNT(*) FROM spans"),
-];
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
@@ -91,6 +65,9 @@ fn main() {
         });
         return speed(&sent);
     }
+    if let Some(spans) = number("TRACEMETER_BENCH_SPANS") {
+        return large(spans);
+    }
     let mut collector = Collector::start();
     println!("idle: {} MiB resident", collector.resident_mib("VmRSS"));
     let sent = load::run(&Load {
@@ -102,13 +79,67 @@ fn main() {
     speed(&sent);
     collector.wait_until_written();
     costs(&collector, &sent);
-    queries(&collector, &sent);
+    queries::run(&collector, &[("a trace by id", &sent.traces)]);
+    memory(&collector);
+    collector.stop();
+}
+
+/// Sent before the rest is made of it: more than a large partition holds.
+const SENT: u64 = 600_000;
+/// Spans that stay in memory, not enough for a partition.
+const HOT: u64 = 40_000;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+fn load_now(collector: &Collector, spans: u64) -> Sent {
+    load::run(&Load {
+        address: collector.http,
+        spans,
+        connections: 8,
+        day: false,
+    })
+}
+
+/// Queries over a day of many spans.
+fn large(spans: u64) {
+    let mut collector = Collector::start();
+    if !collector.is_filled() {
+        speed(&load_now(&collector, SENT));
+        collector.wait_until_written();
+        let start = std::time::Instant::now();
+        collector.pause();
+        collector.multiply(spans);
+        collector.resume();
+        println!("multiplied in {:.0} s", start.elapsed().as_secs_f64());
+        ledger::send(
+            &mut load::Client::connect(collector.http),
+            load::now_ns() - 86_400_000_000_000,
+        );
+        // A partition by itself, as hours later.
+        load_now(&collector, 3 * HOT);
+        collector.wait_until_written();
+    }
+    let hot = load_now(&collector, HOT);
+    let stored = queries::stored_traces(&collector);
+    queries::run(
+        &collector,
+        &[
+            ("a trace by id, in memory", &hot.traces),
+            ("a trace by id, in partitions", &stored),
+        ],
+    );
+    memory(&collector);
+    collector.stop();
+}
+
+fn memory(collector: &Collector) {
     println!(
         "memory: {} MiB at the peak, {} MiB now",
         collector.resident_mib("VmHWM"),
         collector.resident_mib("VmRSS")
     );
-    collector.stop();
 }
 
 fn speed(sent: &Sent) {
@@ -150,38 +181,5 @@ fn costs(collector: &Collector, sent: &Sent) {
         bytes("log_bytes_total"),
         bytes("partition_bytes_total"),
         bytes("partition_bytes_total") - bytes("partition_raw_bytes_total")
-    );
-}
-
-fn queries(collector: &Collector, sent: &Sent) {
-    println!("queries, ms (first, then best):");
-    for (name, query) in QUERIES {
-        let times: Vec<Duration> = (0..LOOK_UPS)
-            .map(|_| Client::sql(collector.http, query).0)
-            .collect();
-        row(name, &times);
-    }
-    let times: Vec<Duration> = sent
-        .traces
-        .iter()
-        .map(|id| {
-            let (time, body) = Client::get(collector.http, &format!("/api/traces/{id}"));
-            assert!(body.contains(id), "{body}");
-            time
-        })
-        .collect();
-    row("a trace by id (16 traces)", &times);
-    row("the page", &[Client::get(collector.http, "/").0]);
-}
-
-fn row(name: &str, times: &[Duration]) {
-    let ms = |time: &Duration| time.as_secs_f64() * 1e3;
-    let mut sorted = times.to_vec();
-    sorted.sort_unstable();
-    println!(
-        "  {name:34} {:9.1} {:9.1}, median {:.1}",
-        ms(&times[0]),
-        ms(&sorted[0]),
-        ms(&sorted[sorted.len() / 2])
     );
 }

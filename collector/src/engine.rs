@@ -14,6 +14,8 @@ mod commit;
 mod compactor;
 mod failing;
 mod merge;
+#[cfg(test)]
+mod multiply;
 mod recall;
 mod recover;
 mod retain;

@@ -132,33 +132,56 @@ impl Client {
     /// A query over HTTP: how long it took and its answer.
     pub(crate) fn sql(address: SocketAddr, query: &str) -> (Duration, String) {
         let start = Instant::now();
-        let body = Self::exchange(
-            address,
-            &format!(
-                "POST /api/sql HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{query}",
-                query.len()
-            ),
-        );
-        (start.elapsed(), body)
+        let answer = Self::exchange(address, &posted(query));
+        (start.elapsed(), body(&answer).to_owned())
+    }
+
+    /// How long a query took, or why it has no answer.
+    pub(crate) fn try_sql(address: SocketAddr, query: &str) -> Result<Duration, String> {
+        let start = Instant::now();
+        let answer = Self::ask(address, &posted(query));
+        let time = start.elapsed();
+        if is_fine(&answer) {
+            Ok(time)
+        } else {
+            Err(body(&answer).to_owned())
+        }
     }
 
     /// A page.
     pub(crate) fn get(address: SocketAddr, path: &str) -> (Duration, String) {
         let start = Instant::now();
-        let body = Self::exchange(
-            address,
-            &format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"),
-        );
-        (start.elapsed(), body)
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        let answer = Self::exchange(address, &request);
+        (start.elapsed(), body(&answer).to_owned())
     }
 
     fn exchange(address: SocketAddr, request: &str) -> String {
+        let answer = Self::ask(address, request);
+        assert!(is_fine(&answer), "{request}: {answer}");
+        answer
+    }
+
+    fn ask(address: SocketAddr, request: &str) -> String {
         let mut stream = TcpStream::connect(address).unwrap();
         stream.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        assert!(head.contains(" 200 "), "{request}: {answer}");
-        body.to_owned()
+        answer
     }
+}
+
+fn posted(query: &str) -> String {
+    let len = query.len();
+    format!(
+        "POST /api/sql HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {len}\r\n\r\n{query}"
+    )
+}
+
+fn is_fine(answer: &str) -> bool {
+    answer.split("\r\n").next().unwrap().contains(" 200 ")
+}
+
+fn body(answer: &str) -> &str {
+    answer.split_once("\r\n\r\n").unwrap().1
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -15,44 +15,55 @@ const TICKS: f64 = 100.0;
 pub(crate) struct Collector {
     child: Child,
     folder: PathBuf,
+    /// The folder was named by who runs the benchmark.
+    is_kept: bool,
     pub(crate) http: SocketAddr,
 }
 
 impl Collector {
     /// Starts the collector of `dist/`.
     pub(crate) fn start() -> Self {
-        let dist = std::env::var_os("TRACEMETER_DIST").map_or_else(
-            || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../dist"),
-            PathBuf::from,
-        );
-        let folder = std::env::temp_dir().join(format!("tracemeter-bench-{}", std::process::id()));
+        let named = std::env::var_os("TRACEMETER_BENCH_FOLDER").map(PathBuf::from);
+        let is_kept = named.is_some();
+        let own = || std::env::temp_dir().join(format!("tracemeter-bench-{}", std::process::id()));
+        let folder = named.unwrap_or_else(own);
         std::fs::create_dir_all(&folder).unwrap();
-        let addresses = folder.join("addresses.json");
-        let log = std::fs::File::create(folder.join("log")).unwrap();
-        let child = Command::new(dist.join("collector"))
-            .args(["serve", "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0"])
-            .arg("--data")
-            .arg(folder.join("data"))
-            .arg("--addresses-file")
-            .arg(&addresses)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("no collector in dist: run make build");
-        let text = loop {
-            if let Ok(text) = std::fs::read_to_string(&addresses) {
-                break text;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        };
-        let (_, rest) = text.split_once("\"http\":\"").unwrap();
-        let http = rest.split('"').next().unwrap().parse().unwrap();
+        let (child, http) = serve(&folder);
         Self {
             child,
             folder,
+            is_kept,
             http,
         }
+    }
+
+    /// True when the folder has spans from before.
+    pub(crate) fn is_filled(&self) -> bool {
+        self.folder.join("filled").exists()
+    }
+
+    /// Ends the process, not the folder.
+    pub(crate) fn pause(&mut self) {
+        self.stop();
+    }
+
+    /// Starts the process again.
+    pub(crate) fn resume(&mut self) {
+        (self.child, self.http) = serve(&self.folder);
+    }
+
+    /// Makes a day of `spans` spans of what is in the partitions.
+    pub(crate) fn multiply(&self, spans: u64) {
+        let program = std::env::var_os("TRACEMETER_MULTIPLY").expect("run scripts/bench.sh");
+        let status = Command::new(program)
+            .args(["engine::multiply::multiply", "--exact", "--ignored"])
+            .env("TRACEMETER_MULTIPLY_DATA", self.folder.join("data"))
+            .env("TRACEMETER_MULTIPLY_SPANS", spans.to_string())
+            .stdout(Stdio::null())
+            .status()
+            .unwrap();
+        assert!(status.success(), "the partitions were not multiplied");
+        std::fs::write(self.folder.join("filled"), []).unwrap();
     }
 
     /// Waits until no generation waits for compaction.
@@ -110,6 +121,40 @@ impl Collector {
 impl Drop for Collector {
     fn drop(&mut self) {
         self.stop();
-        drop(std::fs::remove_dir_all(&self.folder));
+        if !self.is_kept {
+            drop(std::fs::remove_dir_all(&self.folder));
+        }
     }
+}
+
+fn serve(folder: &Path) -> (Child, SocketAddr) {
+    let dist = std::env::var_os("TRACEMETER_DIST").map_or_else(
+        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../dist"),
+        PathBuf::from,
+    );
+    let addresses = folder.join("addresses.json");
+    drop(std::fs::remove_file(&addresses));
+    let log = std::fs::File::create(folder.join("log")).unwrap();
+    let child = Command::new(dist.join("collector"))
+        .args(["serve", "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0"])
+        .arg("--data")
+        .arg(folder.join("data"))
+        .arg("--addresses-file")
+        .arg(&addresses)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .expect("no collector in dist: run make build");
+    let text = loop {
+        if let Ok(text) = std::fs::read_to_string(&addresses)
+            && text.contains('}')
+        {
+            break text;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    let (_, rest) = text.split_once("\"http\":\"").unwrap();
+    let http = rest.split('"').next().unwrap().parse().unwrap();
+    (child, http)
 }
