@@ -9,16 +9,21 @@
 //!
 //! Rows and bytes of the answer ([`Limits::rows`], [`Limits::bytes`]: the answer is cut and says
 //! so), time ([`Limits::time`]), memory of all queries together ([`Limits::memory`]), queries at
-//! a time ([`Limits::concurrent`]) and length of the text ([`Limits::text`]). Beyond them a query
+//! a time ([`Limits::concurrent`]) and length of the text ([`Limits::text`]). What is kept between
+//! queries is bounded by [`Limits::cache`] and [`Limits::footers`]. Beyond them a query
 //! fails with an error that names the limit.
 
+mod cache;
 mod histogram;
 mod output;
 mod session;
 mod stored;
 mod tables;
+mod timed;
 mod views;
 
+#[cfg(test)]
+mod cache_tests;
 #[cfg(test)]
 mod counts_tests;
 #[cfg(test)]

@@ -18,6 +18,7 @@ pub(crate) mod grpc;
 pub(crate) mod http;
 pub(crate) mod ingest;
 pub(crate) mod net;
+pub(crate) mod newest;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -31,7 +32,7 @@ use crate::metrics::{GaugeLimits, Gauges, Metrics};
 use crate::otlp::limits::Limits;
 use crate::policy::Rules;
 use crate::query::QueryEngine;
-use crate::store::Snapshot;
+use crate::store::{Kinds, Snapshot};
 
 /// What all handlers share.
 pub(crate) struct App {
@@ -58,15 +59,15 @@ pub(crate) struct App {
 }
 
 impl App {
-    /// The current view of all spans.
-    pub(crate) fn snapshot(&self) -> Result<Snapshot, crate::query::QueryError> {
+    /// The current view of some kinds of rows.
+    pub(crate) fn snapshot(&self, kinds: Kinds) -> Result<Snapshot, crate::query::QueryError> {
         if self.engine.store().memory().is_over() {
             let message = "the collector is short of memory; ask again in a moment";
             return Err(crate::query::QueryError::Limit(message.to_owned()));
         }
         self.engine
             .store()
-            .snapshot()
+            .snapshot_of(kinds)
             .map_err(|error| crate::query::QueryError::Failed(error.to_string()))
     }
 

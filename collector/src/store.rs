@@ -3,7 +3,8 @@
 //! # Life of a span
 //!
 //! log segment *n* (durable) -> rows of generation *n* in memory -> partition files
-//! `parts/<day>/<n>.spans.parquet` and `<n>.traces.parquet` -> the catalog names them and says
+//! `parts/<day>/<n>.spans.parquet`, `<n>.traces.parquet`, `<n>.ids` (where a trace is) and
+//! `<n>.sums.parquet` (what the spans add up to) -> the catalog names them and says
 //! that everything through *n* is compacted -> segment *n* is removed.
 //!
 //! One generation belongs to one log segment. It is sealed when it holds
@@ -27,19 +28,23 @@ pub(crate) mod assembled;
 pub(crate) mod catalog;
 pub(crate) mod columns;
 pub(crate) mod compact;
+pub(crate) mod costs;
 pub(crate) mod dedup;
 pub(crate) mod estimates;
 pub(crate) mod generation;
 pub(crate) mod hot;
+pub(crate) mod hot_ledger;
+pub(crate) mod ids;
 pub(crate) mod instances;
 pub(crate) mod ledger;
 pub(crate) mod lookup;
 pub(crate) mod parts;
 pub(crate) mod retention;
 pub(crate) mod stream;
+pub(crate) mod sums;
 pub(crate) mod sweep;
 
 #[cfg(test)]
 mod tests;
 
-pub(crate) use hot::{Inserted, Settings, Snapshot, Store};
+pub(crate) use hot::{Inserted, Kinds, Settings, Snapshot, Store};

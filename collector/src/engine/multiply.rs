@@ -18,10 +18,10 @@ use super::merge::read;
 use super::retain::now_ns;
 use crate::store::catalog::{Catalog, Meta, PARTS};
 use crate::store::columns::UTC;
-use crate::store::compact::{Content, Pages, day_name, merge_parts, write_partition};
-use crate::store::generation::Batches;
+use crate::store::compact::{Pages, Rest, day_name, merge_parts, write_partition};
 use crate::store::ledger::{HOUR_NS, MINUTE_NS};
 use crate::store::parts::day_of;
+use crate::store::stream;
 use crate::wal::fs::RealFs;
 
 /// Rows of a partition: what merging makes of small ones.
@@ -58,31 +58,36 @@ fn shifted(batch: &RecordBatch, number: u64, shift_ns: i64) -> RecordBatch {
 }
 
 struct Base {
-    content: Content,
+    /// In order of time.
+    spans: Vec<RecordBatch>,
+    rest: Rest,
     min_ns: i64,
     max_ns: i64,
 }
 
 fn base(catalog: &Catalog<RealFs>) -> Base {
-    let mut batches = Batches::default();
+    let (mut spans, mut parts, mut ledger) = (Vec::new(), Vec::new(), Vec::new());
     let (mut rows, mut min_ns, mut max_ns) = (0, i64::MAX, i64::MIN);
     for partition in catalog.partitions() {
         let meta = &partition.meta;
         if rows >= ROWS || meta.rows == 0 {
             continue;
         }
-        read(meta.rows, &partition.spans(), &mut batches.spans).unwrap();
-        read(meta.traces, &partition.traces(), &mut batches.parts).unwrap();
-        read(meta.ledger, &partition.ledger(), &mut batches.ledger).unwrap();
+        read(meta.rows, &partition.spans(), &mut spans).unwrap();
+        read(meta.traces, &partition.traces(), &mut parts).unwrap();
+        read(meta.ledger, &partition.ledger(), &mut ledger).unwrap();
         rows += meta.rows;
         min_ns = min_ns.min(meta.min_ns);
         max_ns = max_ns.max(meta.max_ns);
     }
     assert!(rows > 0, "no partition to begin with");
-    let mut content = Content::of(&batches).unwrap();
-    content.parts = merge_parts(&content.parts).unwrap();
+    let mut rest = Rest::of(&parts, &ledger).unwrap();
+    rest.parts = merge_parts(&rest.parts).unwrap();
+    let order = stream::order(&spans);
+    let ordered = stream::ordered(&spans, &order);
     Base {
-        content,
+        spans: ordered.map(Result::unwrap).collect(),
+        rest,
         min_ns,
         max_ns,
     }
@@ -96,13 +101,14 @@ fn write(base: &Base, root: &Path, number: u64, start_ns: i64) -> Meta {
         shift_ns -= MINUTE_NS;
     }
     let [day, _] = day(shift_ns);
-    let content = Content {
-        spans: shifted(&base.content.spans, number, shift_ns),
-        parts: shifted(&base.content.parts, number, shift_ns),
-        ledger: shifted(&base.content.ledger, number, shift_ns),
+    let shift = |rows: &RecordBatch| shifted(rows, number, shift_ns);
+    let rest = Rest {
+        parts: shift(&base.rest.parts),
+        ledger: shift(&base.rest.ledger),
     };
+    let mut spans = base.spans.iter().map(|rows| Ok(shift(rows)));
     let stem = format!("{}/b{number:020x}", day_name(day));
-    write_partition(root, stem, day, &content, Pages::FAST).unwrap()
+    write_partition(root, (stem, day), &mut spans, &rest, Pages::FAST).unwrap()
 }
 
 #[test]
@@ -113,7 +119,7 @@ fn multiply() {
     let dir = PathBuf::from(std::env::var_os("TRACEMETER_MULTIPLY_DATA").expect("where"));
     let mut catalog = Catalog::load(Arc::new(RealFs), &dir).unwrap();
     let base = base(&catalog);
-    let rows = base.content.spans.num_rows() as u64;
+    let rows = base.spans.iter().map(RecordBatch::num_rows).sum::<usize>() as u64;
     let copies = spans.div_ceil(rows);
     let (next, metas) = (AtomicU64::new(0), Mutex::new(Vec::new()));
     let first_ns = now_ns() - DAY_NS;

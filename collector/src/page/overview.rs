@@ -12,44 +12,43 @@ use crate::server::App;
 /// Rows of a list; lists by cost show the first fifteen.
 pub(super) const LISTED: usize = 25;
 
-/// The ledger of today.
+/// The ledger of today. Days are whole days, and so are the partitions that they are made of.
 const EXACT: &str = "SELECT CAST(SUM(cost_usd) AS DECIMAL(38,9)) AS cost, \
      SUM(CASE WHEN direction <> 'outbound' THEN requests ELSE 0 END) AS requests, \
      SUM(CASE WHEN direction <> 'outbound' THEN errors ELSE 0 END) AS errors \
-     FROM ledger WHERE minute >= date_trunc('day', NOW())";
+     FROM ledger_days WHERE minute >= date_trunc('day', NOW()) \
+     AND (basis IS NULL OR basis = 'ledger')";
 /// What the spans of today stand for.
-const ESTIMATE: &str = "SELECT SUM(CAST(cost_usd AS DOUBLE) * COALESCE(adjusted_count, 1)) AS cost, \
-     SUM(CASE WHEN kind = 'SERVER' THEN COALESCE(adjusted_count, 1) ELSE 0 END) AS requests, \
-     SUM(CASE WHEN kind = 'SERVER' AND error THEN COALESCE(adjusted_count, 1) ELSE 0 END) AS errors, \
-     COUNT(*) AS spans, MAX(timestamp) AS newest \
-     FROM spans WHERE timestamp >= date_trunc('day', NOW())";
+const ESTIMATE: &str = "SELECT SUM(cost_usd) AS cost, \
+     SUM(CASE WHEN kind = 'SERVER' THEN weight ELSE 0 END) AS requests, \
+     SUM(CASE WHEN kind = 'SERVER' AND error THEN weight ELSE 0 END) AS errors, \
+     COALESCE(SUM(spans), 0) AS spans, MAX(newest) AS newest \
+     FROM span_sums WHERE day >= date_trunc('day', NOW())";
 /// Cost and requests from the ledger, by one more column each.
 const BY_SERVICE: &str = "SELECT service_name AS name, \
      CASE WHEN basis = 'estimate' THEN 'estimated from spans' ELSE '' END AS detail, \
-     SUM(cost_usd) AS cost, SUM(requests) AS requests FROM cost_by_service \
-     WHERE minute >= date_trunc('day', NOW()) GROUP BY service_name, basis ORDER BY cost DESC, name LIMIT 15";
+     SUM(cost_usd) AS cost, SUM(requests) AS requests FROM cost_by_service_day \
+     WHERE day >= date_trunc('day', NOW()) GROUP BY service_name, basis ORDER BY cost DESC, name LIMIT 15";
 const BY_ROUTE: &str = "SELECT service_name AS name, \
      CASE WHEN basis = 'estimate' THEN route || ' (estimated from spans)' ELSE route END AS detail, \
-     SUM(cost_usd) AS cost, SUM(requests) AS requests FROM cost_by_route \
-     WHERE minute >= date_trunc('day', NOW()) GROUP BY service_name, route, basis ORDER BY cost DESC, name, detail LIMIT 15";
+     SUM(cost_usd) AS cost, SUM(requests) AS requests FROM cost_by_route_day \
+     WHERE day >= date_trunc('day', NOW()) GROUP BY service_name, route, basis ORDER BY cost DESC, name, detail LIMIT 15";
 const BY_CLASS: &str = "SELECT data_tag AS name, \
      CASE WHEN basis = 'estimate' THEN 'estimated from spans' ELSE '' END AS detail, \
-     SUM(cost_usd) AS cost, SUM(requests) AS requests FROM cost_by_data_tag \
-     WHERE minute >= date_trunc('day', NOW()) GROUP BY data_tag, basis ORDER BY cost DESC, name LIMIT 15";
+     SUM(cost_usd) AS cost, SUM(requests) AS requests FROM cost_by_data_tag_day \
+     WHERE day >= date_trunc('day', NOW()) GROUP BY data_tag, basis ORDER BY cost DESC, name LIMIT 15";
 /// The same from spans.
 const SPANS_BY_SERVICE: &str = "SELECT service_name AS name, '' AS detail, \
-     CAST(SUM(CAST(cost_usd AS DOUBLE) * COALESCE(adjusted_count, 1)) AS DECIMAL(38,9)) AS cost, \
-     CAST(SUM(COALESCE(adjusted_count, 1)) AS BIGINT) AS requests \
-     FROM spans WHERE timestamp >= date_trunc('day', NOW()) \
+     CAST(SUM(cost_usd) AS DECIMAL(38,9)) AS cost, CAST(SUM(weight) AS BIGINT) AS requests \
+     FROM span_sums WHERE day >= date_trunc('day', NOW()) \
      GROUP BY service_name ORDER BY cost DESC NULLS LAST, name LIMIT 15";
 const SPANS_BY_CLASS: &str = "SELECT data_tag AS name, '' AS detail, \
-     CAST(SUM(CAST(cost_usd AS DOUBLE) * COALESCE(adjusted_count, 1)) AS DECIMAL(38,9)) AS cost, \
-     CAST(SUM(COALESCE(adjusted_count, 1)) AS BIGINT) AS requests \
-     FROM spans WHERE timestamp >= date_trunc('day', NOW()) \
+     CAST(SUM(cost_usd) AS DECIMAL(38,9)) AS cost, CAST(SUM(weight) AS BIGINT) AS requests \
+     FROM span_sums WHERE day >= date_trunc('day', NOW()) \
      GROUP BY data_tag ORDER BY cost DESC NULLS LAST, name LIMIT 15";
 /// Which server spans came, by the reason of their keeping.
-const KEPT: &str = "SELECT COALESCE(sampling_reason, '') AS reason, COUNT(*) AS spans \
-     FROM spans WHERE timestamp >= date_trunc('day', NOW()) AND kind = 'SERVER' \
+const KEPT: &str = "SELECT COALESCE(sampling_reason, '') AS reason, SUM(spans) AS spans \
+     FROM span_sums WHERE day >= date_trunc('day', NOW()) AND kind = 'SERVER' \
      GROUP BY sampling_reason ORDER BY spans DESC, reason LIMIT 15";
 
 /// What later sections show of today, too.

@@ -12,6 +12,7 @@ use crate::metrics::RequestRefusal;
 use crate::otlp::limits::Refusal;
 use crate::query::QueryError;
 use crate::server::App;
+use crate::store::Kinds;
 
 fn text<'a>(value: &'a Value, field: &str) -> &'a str {
     value.get(field).and_then(Value::as_str).unwrap_or_default()
@@ -229,7 +230,7 @@ pub(super) fn storage(app: &App, today: &Today, body: &mut Html) -> Result<(), Q
         0,
     );
     let storage = app.rules.storage();
-    let snapshot = app.snapshot()?;
+    let snapshot = app.snapshot(Kinds::default())?;
     let mut from_s = 0;
     for (name, tier) in [
         ("hot", &storage.hot),

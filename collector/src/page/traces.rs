@@ -7,7 +7,7 @@ use super::overview::LISTED;
 use super::query;
 use super::rows::{self, Rows};
 use crate::query::QueryError;
-use crate::server::App;
+use crate::server::{App, newest};
 
 /// Traces in the list of expensive ones.
 const TOP: usize = 10;
@@ -17,16 +17,7 @@ type Entries = HashMap<String, (String, String)>;
 
 /// Most expensive traces of the last hour, and the newest ones.
 pub(super) async fn render(app: &App, body: &mut Html) -> Result<(), QueryError> {
-    let columns = "trace_id, root_service, root_operation, recorded_cost, span_count, \
-                   duration_ms, error, data_tag, last_seen";
-    let newest = format!(
-        "SELECT {columns} FROM trace_metadata ORDER BY last_seen DESC, trace_id LIMIT {LISTED}"
-    );
-    let top = format!(
-        "SELECT {columns} FROM trace_metadata WHERE last_seen > NOW() - INTERVAL '1 hour' \
-         ORDER BY recorded_cost DESC, trace_id LIMIT {TOP}"
-    );
-    let (newest, top) = futures::try_join!(query(app, &newest), query(app, &top))?;
+    let (newest, top) = futures::try_join!(newest(app), top(app))?;
     let entries = entries(app, [&newest, &top]).await?;
     body.raw("<div id=\"traces\">");
     body.section("top", "Most expensive traces of the last hour", "");
@@ -42,6 +33,41 @@ pub(super) async fn render(app: &App, body: &mut Html) -> Result<(), QueryError>
     body.section_end();
     body.raw("</div>");
     Ok(())
+}
+
+const COLUMNS: &str = "trace_id, root_service, root_operation, recorded_cost, span_count, \
+     duration_ms, error, data_tag, last_seen";
+
+async fn newest(app: &App) -> Result<Rows, QueryError> {
+    query(app, &newest::query(app, COLUMNS, LISTED).await?).await
+}
+
+/// First which traces, by what was stored of them lately, then all that is stored of these. Spans
+/// that lasted for more than an hour do not put a trace on the list.
+async fn top(app: &App) -> Result<Rows, QueryError> {
+    let found = query(
+        app,
+        &format!(
+            "SELECT trace_id FROM trace_parts WHERE last_seen > NOW() - INTERVAL '1 hour' \
+             AND first_seen > NOW() - INTERVAL '2 hours' GROUP BY trace_id \
+             ORDER BY SUM(recorded_cost) DESC, trace_id LIMIT {TOP}"
+        ),
+    )
+    .await?;
+    // Ids of our own tables are hex digits, nothing else.
+    let ids = found.iter().map(|row| format!("'{}'", row.get("trace_id")));
+    let ids = ids.collect::<Vec<_>>().join(",");
+    if ids.is_empty() {
+        return Ok(found);
+    }
+    query(
+        app,
+        &format!(
+            "SELECT {COLUMNS} FROM trace_metadata WHERE trace_id IN ({ids}) \
+             ORDER BY recorded_cost DESC, trace_id"
+        ),
+    )
+    .await
 }
 
 /// The earliest span of traces whose root has not come.

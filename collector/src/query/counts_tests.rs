@@ -13,7 +13,7 @@ use crate::wal::fs::RealFs;
 const MINUTE_NS: i64 = 60_000_000_000;
 const DAY_NS: i64 = 1_440 * MINUTE_NS;
 
-fn delta(sequence: u64, until_ns: i64, direction: &str) -> Delta {
+pub(super) fn delta(sequence: u64, until_ns: i64, direction: &str) -> Delta {
     let key = Key {
         direction: direction.to_owned(),
         status_class: "2xx".to_owned(),
@@ -42,7 +42,7 @@ fn delta(sequence: u64, until_ns: i64, direction: &str) -> Delta {
 }
 
 /// Noon of yesterday, so that hours and days are whole.
-fn noon() -> i64 {
+pub(super) fn noon() -> i64 {
     crate::testing::now_ns() as i64 / DAY_NS * DAY_NS - DAY_NS / 2
 }
 

@@ -15,8 +15,9 @@ use futures::{FutureExt as _, StreamExt as _};
 use thiserror::Error;
 use tokio::sync::Semaphore;
 
+use super::cache::Cache;
 use super::tables;
-use crate::store::Snapshot;
+use crate::store::{Kinds, Snapshot};
 
 /// Limits of queries.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +34,10 @@ pub(crate) struct Limits {
     pub(crate) spill: u64,
     /// Queries at a time; more wait for up to `time`. Defaults to 4.
     pub(crate) concurrent: usize,
+    /// Bytes of sums over ledger files that are kept for the next query. Defaults to 16 MiB.
+    pub(crate) cache: usize,
+    /// Bytes of parsed footers of files that are kept. Defaults to 32 MiB.
+    pub(crate) footers: usize,
     /// Bytes of a query's text. Defaults to 64 KiB.
     pub(crate) text: usize,
 }
@@ -46,6 +51,8 @@ impl Default for Limits {
             memory: 128 << 20,
             spill: 1 << 30,
             concurrent: 4,
+            cache: 16 << 20,
+            footers: 32 << 20,
             text: 64 << 10,
         }
     }
@@ -103,6 +110,7 @@ pub(crate) struct QueryEngine {
     limits: Limits,
     runtime: Arc<RuntimeEnv>,
     config: SessionConfig,
+    pub(super) cache: Arc<Cache>,
     slots: Semaphore,
 }
 
@@ -113,6 +121,7 @@ impl QueryEngine {
             .with_memory_limit(limits.memory, 1.0)
             .with_temp_file_path(spill_dir)
             .with_max_temp_directory_size(limits.spill)
+            .with_metadata_cache_limit(limits.footers)
             .build_arc()?;
         let workers = std::thread::available_parallelism().map_or(2, usize::from);
         let config = SessionConfig::new()
@@ -122,6 +131,7 @@ impl QueryEngine {
             limits,
             runtime,
             config,
+            cache: Arc::new(Cache::new(limits.cache)),
             slots: Semaphore::new(limits.concurrent),
         })
     }
@@ -131,8 +141,17 @@ impl QueryEngine {
         (self.runtime.memory_pool.reserved(), self.limits.memory)
     }
 
-    /// Runs one SQL text.
+    /// Runs one SQL text over a view of everything.
     pub(crate) async fn sql(&self, snapshot: &Snapshot, text: &str) -> Result<Answer, QueryError> {
+        self.ask(text, |_| Ok(snapshot.clone())).await
+    }
+
+    /// Runs one SQL text; `view` is asked for the kinds of rows that it reads.
+    pub(crate) async fn ask(
+        &self,
+        text: &str,
+        view: impl FnOnce(Kinds) -> Result<Snapshot, QueryError>,
+    ) -> Result<Answer, QueryError> {
         if text.len() > self.limits.text {
             return Err(QueryError::Limit(format!(
                 "query has `{}` bytes, the limit is `{}`",
@@ -152,7 +171,8 @@ impl QueryEngine {
             let dialect = state.config().options().sql_parser.dialect;
             let statement = state.sql_to_statement(text, &dialect)?;
             let named = state.resolve_table_references(&statement)?;
-            tables::register(&context, snapshot, &named).await?;
+            let snapshot = view(tables::kinds(&named))?;
+            tables::register(&context, &snapshot, &self.cache, &named).await?;
             let options = SQLOptions::new()
                 .with_allow_ddl(false)
                 .with_allow_dml(false)

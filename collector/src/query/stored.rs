@@ -1,9 +1,10 @@
 //! A table of batches in memory and partition files, wherever these are.
 //!
 //! Before any file is opened, the catalog's knowledge leaves out those that cannot match: by the
-//! range of their time column, and, for files that are not in the data folder, by asking the
-//! local list of the partition's traces for the trace ids that the query names. So a query about
-//! the last hour or one trace touches no other machine unless the answer is there.
+//! range of their time column, and by asking the partition's list of traces
+//! ([`crate::store::ids`]) for the trace ids that the query names. So a query about the last hour
+//! or one trace touches no other machine unless the answer is there, and of a file that has the
+//! trace it reads a few pages.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
@@ -21,19 +22,28 @@ use datafusion::datasource::file_format::FileFormat as _;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::object_store::ObjectStoreUrl;
+use datafusion::datasource::physical_plan::parquet::ParquetRowSelection;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::{MemTable, TableProvider, TableType};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
+use datafusion::parquet::arrow::arrow_reader::RowSelection;
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::utils::{Guarantee, LiteralGuarantee};
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::union::UnionExec;
 use object_store::path::Path;
 
+use super::cache::{Read, Turn};
+use super::timed::{self, Timed};
 use crate::store::columns::UTC;
-use crate::store::lookup;
+use crate::store::compact::unhex;
+use crate::store::{ids, lookup};
+
+/// Trace ids that are looked up one by one; a query with more reads the files.
+const MAX_IDS: usize = 128;
 
 /// A file of the table.
 #[derive(Debug, Clone)]
@@ -46,8 +56,14 @@ pub(super) struct File {
     pub(super) bytes: u64,
     /// Earliest and latest value of the time column, both included.
     pub(super) range: (i64, i64),
-    /// For a file that is not in the data folder: the local list of its traces.
+    /// Where it is, when it is in the data folder.
+    pub(super) local: Option<PathBuf>,
+    /// For a file that is not in the data folder: the local table of its traces.
     pub(super) traces: Option<PathBuf>,
+    /// Where its partition's traces are.
+    pub(super) ids: Option<PathBuf>,
+    /// Number of rows, when `ids` speaks of rows of this file.
+    pub(super) rows: Option<usize>,
 }
 
 /// See the module's documentation.
@@ -56,9 +72,14 @@ pub(super) struct Stored {
     schema: SchemaRef,
     /// Name of the time column.
     time: &'static str,
-    memory: MemTable,
+    memory: Vec<Vec<RecordBatch>>,
     files: Vec<File>,
+    /// Files are read as sums, as far as these are kept.
+    sums: Option<(Turn, Read)>,
 }
+
+/// A file that may hold matching rows, and which rows.
+type Match<'a> = (&'a File, Option<RowSelection>);
 
 impl Stored {
     /// A table of `lists` of batches that are read side by side, and of files.
@@ -67,13 +88,20 @@ impl Stored {
         time: &'static str,
         lists: Vec<Vec<RecordBatch>>,
         files: Vec<File>,
-    ) -> Result<Self> {
-        Ok(Self {
-            memory: MemTable::try_new(schema.clone(), lists)?,
+    ) -> Self {
+        Self {
             schema,
             time,
+            memory: lists,
             files,
-        })
+            sums: None,
+        }
+    }
+
+    /// The same, with the sums over files from a cache.
+    pub(super) fn with_sums(mut self, turn: Turn, read: Read) -> Self {
+        self.sums = Some((turn, read));
+        self
     }
 
     fn predicate(
@@ -89,7 +117,7 @@ impl Stored {
     }
 
     /// The files that may hold matching rows, by store.
-    fn matching(&self, predicate: Option<&Arc<dyn PhysicalExpr>>) -> BTreeMap<String, Vec<&File>> {
+    fn matching(&self, predicate: Option<&Arc<dyn PhysicalExpr>>) -> Vec<Match<'_>> {
         let keep = predicate.and_then(|predicate| {
             let pruning = PruningPredicateBuilder::new()
                 .with_file_schema(self.schema.clone())
@@ -101,17 +129,39 @@ impl Stored {
             };
             pruning.prune(&known).ok()
         });
-        let mut stores: BTreeMap<String, Vec<&File>> = BTreeMap::new();
+        let traces = predicate.and_then(traces_of);
+        let mut files = Vec::new();
         for (index, file) in self.files.iter().enumerate() {
             let may_match = keep
                 .as_ref()
                 .and_then(|keep| keep.get(index).copied())
                 .unwrap_or(true);
-            if may_match {
-                stores.entry(file.store.to_string()).or_default().push(file);
+            if may_match && let Some(rows) = rows_of(file, traces.as_deref()) {
+                files.push((file, rows));
             }
         }
-        stores
+        files
+    }
+
+    /// Rows in memory and the files to read; sums that are kept take the place of their files.
+    fn split<'a>(&self, files: Vec<Match<'a>>) -> Result<(MemTable, Vec<Match<'a>>)> {
+        let mut lists = self.memory.clone();
+        let Some((turn, read)) = &self.sums else {
+            return Ok((MemTable::try_new(self.schema.clone(), lists)?, files));
+        };
+        let mut rest = Vec::new();
+        let many = lists.len().max(1);
+        for (index, (file, rows)) in files.into_iter().enumerate() {
+            let sums = match &file.local {
+                Some(path) => turn.sums(path, *read)?,
+                None => None,
+            };
+            match (sums, lists.get_mut(index % many)) {
+                (Some(sums), Some(list)) => list.push(sums),
+                _ => rest.push((file, rows)),
+            }
+        }
+        Ok((MemTable::try_new(self.schema.clone(), lists)?, rest))
     }
 }
 
@@ -129,7 +179,14 @@ impl TableProvider for Stored {
         &self,
         filters: &[&Expr],
     ) -> Result<Vec<TableProviderFilterPushDown>> {
-        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+        let push_down = |filter: &&Expr| {
+            if timed::is_met(filter, self.time) {
+                TableProviderFilterPushDown::Exact
+            } else {
+                TableProviderFilterPushDown::Inexact
+            }
+        };
+        Ok(filters.iter().map(push_down).collect())
     }
 
     async fn scan(
@@ -140,22 +197,32 @@ impl TableProvider for Stored {
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let predicate = self.predicate(state, filters)?;
-        let format = ParquetFormat::default();
-        let mut inputs = vec![self.memory.scan(state, projection, &[], limit).await?];
-        for files in self.matching(predicate.as_ref()).into_values() {
-            let Some(first) = files.first() else { continue };
-            let mut source = ParquetSource::new(self.schema.clone());
-            if let Some(predicate) = &predicate {
-                source = source.with_predicate(predicate.clone());
-            }
-            let named = files.iter().map(|file| named(file)).collect();
-            let groups = FileGroup::new(named).split_files(state.config().target_partitions());
-            let config = FileScanConfigBuilder::new(first.store.clone(), Arc::new(source))
-                .with_file_groups(groups)
-                .with_projection_indices(projection.cloned())?
-                .with_limit(limit)
-                .build();
-            inputs.push(format.create_physical_plan(state, config).await?);
+        let timed = Timed::new(&self.schema, self.time, projection, filters)?;
+        let (memory, files) = self.split(self.matching(predicate.as_ref()))?;
+        let mut inputs = Vec::new();
+        if timed.is_empty() {
+            inputs.push(memory.scan(state, projection, &[], limit).await?);
+        } else {
+            let memory = memory.scan(state, timed.read(), &[], None).await?;
+            inputs.push(timed.filter(state, memory)?);
+        }
+        // By store, and by whether all rows are within the query's time.
+        let mut groups: BTreeMap<(String, bool), Vec<Match<'_>>> = BTreeMap::new();
+        for matching in files {
+            let (file, _) = &matching;
+            let group = (file.store.to_string(), timed.holds(file.range));
+            groups.entry(group).or_default().push(matching);
+        }
+        for ((_, is_whole), files) in groups {
+            let input = if is_whole {
+                self.read(state, (files, predicate.as_ref()), projection, limit)
+                    .await?
+            } else {
+                let read = (files, predicate.as_ref());
+                let input = self.read(state, read, timed.read(), None).await?;
+                timed.filter(state, input)?
+            };
+            inputs.push(input);
         }
         if inputs.len() == 1 {
             return inputs
@@ -166,10 +233,84 @@ impl TableProvider for Stored {
     }
 }
 
-fn named(file: &File) -> PartitionedFile {
+impl Stored {
+    /// Reads files of one store.
+    async fn read(
+        &self,
+        state: &dyn Session,
+        (files, predicate): (Vec<Match<'_>>, Option<&Arc<dyn PhysicalExpr>>),
+        projection: Option<&Vec<usize>>,
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let Some((first, _)) = files.first() else {
+            return Err(DataFusionError::Internal("no file".to_owned()));
+        };
+        let mut source = ParquetSource::new(self.schema.clone());
+        if let Some(predicate) = predicate {
+            source = source.with_predicate(predicate.clone());
+        }
+        let store = first.store.clone();
+        let named = files.into_iter().map(named).collect();
+        let groups = FileGroup::new(named).split_files(state.config().target_partitions());
+        let config = FileScanConfigBuilder::new(store, Arc::new(source))
+            .with_file_groups(groups)
+            .with_projection_indices(projection.cloned())?
+            .with_limit(limit)
+            .build();
+        ParquetFormat::default()
+            .create_physical_plan(state, config)
+            .await
+    }
+}
+
+fn named((file, rows): Match<'_>) -> PartitionedFile {
     let mut named = PartitionedFile::new("", file.bytes);
     named.object_meta.location = file.path.clone();
-    named
+    match rows {
+        Some(rows) => named.with_extension(ParquetRowSelection::new(rows)),
+        None => named,
+    }
+}
+
+/// The traces that a predicate names, when only rows of these can match.
+fn traces_of(predicate: &Arc<dyn PhysicalExpr>) -> Option<Vec<[u8; 16]>> {
+    let named = LiteralGuarantee::analyze(predicate);
+    let named = named.into_iter().find(|named| {
+        named.column.name == "trace_id"
+            && named.guarantee == Guarantee::In
+            && named.literals.len() <= MAX_IDS
+    })?;
+    let ids = named.literals.iter();
+    ids.map(|id| unhex(id.try_as_str()??)).collect()
+}
+
+/// Which rows of a file may be of these traces: none at all (`None`), some, or any.
+fn rows_of(file: &File, traces: Option<&[[u8; 16]]>) -> Option<Option<RowSelection>> {
+    let (Some(traces), Some(list)) = (traces, &file.ids) else {
+        return Some(None);
+    };
+    // A list that cannot be read says nothing.
+    let Ok(mut found) = ids::find(list, traces) else {
+        return Some(None);
+    };
+    if found.is_empty() {
+        return None;
+    }
+    let Some(rows) = file.rows else {
+        return Some(None);
+    };
+    found.sort_unstable();
+    let mut ranges: Vec<std::ops::Range<usize>> = Vec::new();
+    for (first, last) in found {
+        let (start, end) = (first as usize, last as usize + 1);
+        match ranges.last_mut() {
+            Some(before) if before.end >= start => before.end = before.end.max(end),
+            _ => ranges.push(start..end),
+        }
+    }
+    // A list that does not fit its file says nothing either.
+    let fits = ranges.last().is_some_and(|range| range.end <= rows);
+    Some(fits.then(|| RowSelection::from_consecutive_ranges(ranges.into_iter(), rows)))
 }
 
 /// What is known of files without opening them.

@@ -1,6 +1,7 @@
 //! The tables of a query session: only those that the query names, since each view has to be
 //! planned.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::hash::BuildHasher as _;
 use std::path::PathBuf;
@@ -8,8 +9,9 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::error::ArrowError;
 use datafusion::common::TableReference;
-use datafusion::datasource::TableProvider;
+use datafusion::datasource::{MemTable, TableProvider};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -17,43 +19,69 @@ use datafusion::prelude::SessionContext;
 use foldhash::fast::FixedState;
 use object_store::path::Path;
 
+use super::cache::Cache;
 use super::stored::{File, Stored};
 use super::{histogram, views};
 use crate::store::catalog::{Partition, Remote};
+use crate::store::hot_ledger::HotLedger;
 use crate::store::parts::DAY_NS;
-use crate::store::{Snapshot, columns, ledger, parts};
+use crate::store::{Kinds, Snapshot, columns, costs, ledger, parts, sums};
 
 /// The stored tables.
-const TABLES: [&str; 5] = [
+const TABLES: [&str; 8] = [
     "spans",
+    "span_sums",
     "trace_parts",
     "ledger_rows",
     "ledger_hours",
     "ledger_days",
+    "ledger_costs",
+    "ledger_covered",
 ];
 
-/// Registers the tables that a query refers to, and those that these are made of.
-pub(super) async fn register(
-    context: &SessionContext,
-    snapshot: &Snapshot,
-    named: &[TableReference],
-) -> Result<()> {
-    histogram::register(context);
+/// The names that are shown to a query, or those of them that it mentions.
+fn asked(named: &[TableReference]) -> impl Iterator<Item = String> {
     // The catalog of names shows all of them.
     let all = named
         .iter()
         .any(|name| name.schema() == Some("information_schema"));
     let every = TABLES.into_iter().map(str::to_owned).chain(views::names());
+    every.filter(move |name| all || named.iter().any(|asked| asked.table() == name))
+}
+
+/// The kinds of rows behind the tables and views that a query refers to.
+pub(super) fn kinds(named: &[TableReference]) -> Kinds {
+    let mut kinds = Kinds::default();
+    let mut names: Vec<String> = asked(named).collect();
+    while let Some(name) = names.pop() {
+        match views::view(&name) {
+            Some(view) => names.extend(view.needs.into_iter().map(str::to_owned)),
+            None if name == "spans" || name == "span_sums" => kinds.spans = true,
+            None if name == "trace_parts" => kinds.parts = true,
+            None => kinds.ledger = true,
+        }
+    }
+    kinds
+}
+
+/// Registers the tables that a query refers to, and those that these are made of.
+pub(super) async fn register(
+    context: &SessionContext,
+    snapshot: &Snapshot,
+    cache: &Arc<Cache>,
+    named: &[TableReference],
+) -> Result<()> {
+    histogram::register(context);
     let mut done: BTreeSet<String> = BTreeSet::new();
-    for name in every.filter(|name| all || named.iter().any(|asked| asked.table() == name)) {
-        add(context, snapshot, &name, &mut done).await?;
+    for name in asked(named) {
+        add(context, (snapshot, cache), &name, &mut done).await?;
     }
     Ok(())
 }
 
 async fn add(
     context: &SessionContext,
-    snapshot: &Snapshot,
+    from: (&Snapshot, &Arc<Cache>),
     name: &str,
     done: &mut BTreeSet<String>,
 ) -> Result<()> {
@@ -61,70 +89,189 @@ async fn add(
         return Ok(());
     }
     let Some(view) = views::view(name) else {
-        context.register_table(name, stored(context, snapshot, name)?)?;
+        context.register_table(name, stored(context, from, name)?)?;
         return Ok(());
     };
     for table in view.needs {
-        Box::pin(add(context, snapshot, table, done)).await?;
+        Box::pin(add(context, from, table, done)).await?;
     }
     let frame = context.sql(&view.query).await?;
     context.register_table(name, frame.into_view())?;
     Ok(())
 }
 
-fn stored(
-    context: &SessionContext,
-    snapshot: &Snapshot,
-    name: &str,
-) -> Result<Arc<dyn TableProvider>> {
-    let lists = context.state().config().target_partitions();
-    let table = |schema: SchemaRef, time, hot: &[RecordBatch], of: FileOf| -> Result<_> {
-        let files = snapshot
-            .partitions
-            .iter()
-            .filter_map(|partition| of(partition))
-            .map(|(at, range)| file(context, snapshot, at, range))
-            .collect::<Result<Vec<_>>>()?;
-        let stored = Stored::new(schema, time, split(hot, lists), files)?;
-        Ok(Arc::new(stored) as Arc<dyn TableProvider>)
-    };
-    match name {
-        "spans" => table(columns::schema(), "timestamp", &snapshot.spans, |part| {
-            let at = match part.meta.remote() {
-                Some(object) => At::Place(object, part.meta.spans_bytes, part.traces()),
-                None => At::Folder(part.spans()),
-            };
-            (part.meta.rows > 0).then_some((at, (part.meta.min_ns, part.meta.max_ns)))
-        }),
-        "trace_parts" => table(parts::schema(), "first_seen", &snapshot.parts, |part| {
-            (part.meta.traces > 0).then(|| (At::Folder(part.traces()), day(part)))
-        }),
-        "ledger_hours" => {
-            let hot = rolled_up(snapshot, ledger::HOUR_NS)?;
-            table(ledger::schema(), "minute", &hot, |part| {
-                part.has_rollups()
-                    .then(|| (At::Folder(part.hours()), day(part)))
-            })
+/// What a stored table is made of.
+struct Source<'a> {
+    schema: SchemaRef,
+    /// Name of the time column.
+    time: &'static str,
+    /// Rows in memory.
+    hot: Cow<'a, [RecordBatch]>,
+    /// The file of a partition, when it has one.
+    file: fn(&Partition) -> Option<Found>,
+}
+
+/// The file of a partition.
+struct Found {
+    at: At,
+    /// Of the time column.
+    range: (i64, i64),
+    /// Where its traces are.
+    ids: Option<PathBuf>,
+    /// Number of rows, when the list of traces speaks of rows of this file.
+    rows: Option<usize>,
+}
+
+impl Found {
+    fn of_day(path: PathBuf, partition: &Partition) -> Self {
+        Self {
+            at: At::Folder(path),
+            range: day(partition),
+            ids: None,
+            rows: None,
         }
-        "ledger_days" => {
-            let hot = rolled_up(snapshot, DAY_NS)?;
-            table(ledger::schema(), "minute", &hot, |part| {
-                part.has_rollups()
-                    .then(|| (At::Folder(part.days()), day(part)))
-            })
-        }
-        _ => table(ledger::schema(), "minute", &snapshot.ledger, |part| {
-            (part.meta.ledger > 0).then(|| (At::Folder(part.ledger()), day(part)))
-        }),
     }
 }
 
-/// Rollups of what has none on disk: rows in memory, and partitions of older versions.
-fn rolled_up(snapshot: &Snapshot, unit_ns: i64) -> Result<Vec<RecordBatch>> {
-    let mut rolled = Vec::new();
-    for rows in &snapshot.ledger {
-        rolled.push(ledger::rollup(rows, unit_ns)?);
+fn stored(
+    context: &SessionContext,
+    (snapshot, cache): (&Snapshot, &Arc<Cache>),
+    name: &str,
+) -> Result<Arc<dyn TableProvider>> {
+    if name == "ledger_covered" {
+        return covered(snapshot, cache);
     }
+    let source = source(snapshot, name)?;
+    let lists = context.state().config().target_partitions();
+    let files = snapshot
+        .partitions
+        .iter()
+        .filter_map(|partition| (source.file)(partition))
+        .map(|found| file(context, snapshot, found))
+        .collect::<Result<Vec<_>>>()?;
+    let hot = split(&source.hot, lists);
+    let mut stored = Stored::new(source.schema, source.time, hot, files);
+    match name {
+        "ledger_costs" => stored = stored.with_sums(cache.turn(), costs::read),
+        "span_sums" => stored = stored.with_sums(cache.turn(), sums::read),
+        _ => {}
+    }
+    Ok(Arc::new(stored))
+}
+
+fn source<'a>(snapshot: &'a Snapshot, name: &str) -> Result<Source<'a>> {
+    let ledger = |rows: fn(&HotLedger) -> Result<RecordBatch, ArrowError>| {
+        let rows = snapshot.ledger.iter().map(|ledger| rows(ledger));
+        rows.collect::<Result<Vec<_>, _>>()
+    };
+    let minutes: fn(&Partition) -> Option<Found> =
+        |part| (part.meta.ledger > 0).then(|| Found::of_day(part.ledger(), part));
+    Ok(match name {
+        "spans" => Source {
+            schema: columns::schema(),
+            time: "timestamp",
+            hot: Cow::Borrowed(&snapshot.spans),
+            file: spans_of,
+        },
+        "span_sums" => Source {
+            schema: sums::schema(),
+            time: "day",
+            hot: Cow::Owned(span_sums(snapshot)?),
+            file: |part| {
+                (part.meta.rows > 0 && part.meta.sums).then(|| Found::of_day(part.sums(), part))
+            },
+        },
+        "trace_parts" => Source {
+            schema: parts::schema(),
+            time: "first_seen",
+            hot: Cow::Borrowed(&snapshot.parts),
+            file: parts_of,
+        },
+        "ledger_hours" => Source {
+            schema: ledger::schema(),
+            time: "minute",
+            hot: Cow::Owned([ledger(HotLedger::hours)?, old(snapshot, ledger::HOUR_NS)?].concat()),
+            file: |part| {
+                part.has_rollups()
+                    .then(|| Found::of_day(part.hours(), part))
+            },
+        },
+        "ledger_days" => Source {
+            schema: ledger::schema(),
+            time: "minute",
+            hot: Cow::Owned([ledger(HotLedger::days)?, old(snapshot, DAY_NS)?].concat()),
+            file: |part| part.has_rollups().then(|| Found::of_day(part.days(), part)),
+        },
+        "ledger_costs" => Source {
+            schema: costs::schema(),
+            time: "minute",
+            hot: Cow::Owned(ledger(HotLedger::costs)?),
+            file: minutes,
+        },
+        _ => Source {
+            schema: ledger::schema(),
+            time: "minute",
+            hot: Cow::Owned(ledger(|ledger| Ok(ledger.rows().clone()))?),
+            file: minutes,
+        },
+    })
+}
+
+/// Sums over spans that have none on disk: those in memory, and partitions of older versions.
+fn span_sums(snapshot: &Snapshot) -> Result<Vec<RecordBatch>> {
+    let hot = snapshot.spans.iter().map(sums::of);
+    let mut all = hot.collect::<Result<Vec<_>, _>>()?;
+    let old = snapshot.partitions.iter();
+    for partition in old.filter(|part| part.meta.rows > 0 && !part.meta.sums) {
+        // What is elsewhere by now is of no day that anybody looks at.
+        if partition.meta.place.is_none() {
+            all.push(sums::read_spans(&partition.spans())?);
+        }
+    }
+    Ok(all)
+}
+
+fn spans_of(part: &Partition) -> Option<Found> {
+    let at = match part.meta.remote() {
+        Some(object) => At::Place(object, part.meta.spans_bytes, part.traces()),
+        None => At::Folder(part.spans()),
+    };
+    (part.meta.rows > 0).then(|| Found {
+        at,
+        range: (part.meta.min_ns, part.meta.max_ns),
+        ids: part.meta.ids.then(|| part.ids()),
+        rows: usize::try_from(part.meta.rows).ok(),
+    })
+}
+
+fn parts_of(part: &Partition) -> Option<Found> {
+    // What a partition says of a trace, its own spans said.
+    let ids = (part.meta.ids && part.meta.rows > 0).then(|| part.ids());
+    let mut found = Found {
+        ids,
+        ..Found::of_day(part.traces(), part)
+    };
+    if part.meta.rows > 0 {
+        // A trace is first seen when one of its spans begins.
+        found.range = (part.meta.min_ns, part.meta.max_ns);
+    }
+    (part.meta.traces > 0).then_some(found)
+}
+
+/// Services and days with exact counts.
+fn covered(snapshot: &Snapshot, cache: &Cache) -> Result<Arc<dyn TableProvider>> {
+    let mut covered = cache.covered(snapshot)?;
+    for ledger in &snapshot.ledger {
+        costs::covered(ledger.rows(), &mut covered)?;
+    }
+    let rows = costs::covered_rows(covered.iter())?;
+    let table = MemTable::try_new(costs::covered_schema(), vec![vec![rows]])?;
+    Ok(Arc::new(table))
+}
+
+/// Rollups of partitions of older versions, which have none.
+fn old(snapshot: &Snapshot, unit_ns: i64) -> Result<Vec<RecordBatch>> {
+    let mut rolled = Vec::new();
     let old = snapshot.partitions.iter();
     for partition in old.filter(|part| part.meta.ledger > 0 && !part.has_rollups()) {
         let file = std::fs::File::open(partition.ledger())?;
@@ -160,24 +307,30 @@ fn store_of(
     Ok(url)
 }
 
-/// A file and the range of its time column, when the partition has one.
-type FileOf = fn(&Partition) -> Option<(At, (i64, i64))>;
-
 fn day(partition: &Partition) -> (i64, i64) {
     let start = partition.meta.day.saturating_mul(DAY_NS);
     (start, start.saturating_add(DAY_NS - 1))
 }
 
-fn file(context: &SessionContext, snapshot: &Snapshot, at: At, range: (i64, i64)) -> Result<File> {
+fn file(context: &SessionContext, snapshot: &Snapshot, found: Found) -> Result<File> {
+    let Found {
+        at,
+        range,
+        ids,
+        rows,
+    } = found;
     let path = match at {
         At::Folder(path) => path,
         At::Place(object, bytes, traces) => {
             return Ok(File {
                 store: store_of(context, snapshot, &object)?,
                 path: Path::from(object.path),
+                local: None,
                 bytes,
                 range,
                 traces: Some(traces),
+                ids,
+                rows,
             });
         }
     };
@@ -190,10 +343,13 @@ fn file(context: &SessionContext, snapshot: &Snapshot, at: At, range: (i64, i64)
     let absolute = std::path::absolute(&path).map_err(|error| failed(&error))?;
     Ok(File {
         store: ObjectStoreUrl::local_filesystem(),
-        path: Path::from_absolute_path(absolute).map_err(|error| failed(&error))?,
         bytes,
+        path: Path::from_absolute_path(absolute).map_err(|error| failed(&error))?,
+        local: Some(path),
         range,
         traces: None,
+        ids,
+        rows,
     })
 }
 

@@ -75,10 +75,16 @@ pub(super) fn engine(limits: Limits) -> QueryEngine {
 }
 
 pub(super) async fn csv(snapshot: &Snapshot, query: &str) -> Vec<Vec<String>> {
-    let answer = engine(Limits::default())
-        .sql(snapshot, query)
-        .await
-        .unwrap();
+    rows(&engine(Limits::default()), snapshot, query).await
+}
+
+/// The same with an engine that knows something already.
+pub(super) async fn rows(
+    engine: &QueryEngine,
+    snapshot: &Snapshot,
+    query: &str,
+) -> Vec<Vec<String>> {
+    let answer = engine.sql(snapshot, query).await.unwrap();
     assert!(!answer.truncated);
     let text = String::from_utf8(render(&answer, Format::Csv).unwrap()).unwrap();
     text.lines()

@@ -41,10 +41,6 @@ const TRACE_LINKS: &str = "SELECT link.trace_id, link.linked_trace_id, \
 /// The exact rows only.
 const LEDGER: &str = "SELECT * FROM ledger_rows WHERE basis IS NULL OR basis = 'ledger'";
 
-/// Services and days with exact rows.
-const COVERED: &str = "SELECT DISTINCT service_name AS covered_service, minute AS covered_day \
-     FROM ledger_days WHERE basis = 'ledger'";
-
 /// Exact rows, and estimates where there are none. The exact ones take no join; the small side
 /// of the other is its left, of which the engine makes the hash table.
 const COUNTED: &str = "SELECT * EXCEPT (basis), 'ledger' AS basis FROM {rows} \
@@ -103,6 +99,9 @@ const QUANTILES: &str = "histogram_quantile(histogram, 0.5) / 1e6 AS duration_ms
      histogram_quantile(histogram, 0.9) / 1e6 AS duration_ms_p90, \
      histogram_quantile(histogram, 0.99) / 1e6 AS duration_ms_p99";
 
+/// By minute, these read sums without routes and histograms.
+const COSTS: [&str; 2] = ["cost_by_service", "cost_by_data_tag"];
+
 /// Suffix of a view's name, its unit, the rows behind it and those rows with estimates.
 const UNITS: [(&str, &str, &str, &str); 3] = [
     ("", "minute", "ledger_rows", "counted_rows"),
@@ -128,10 +127,12 @@ pub(super) fn view(name: &str) -> Option<View> {
         "trace_metadata" => return plain(&["trace_parts"], TRACE_METADATA),
         "trace_links" => return plain(&["trace_parts", "trace_metadata"], TRACE_LINKS),
         "ledger" => return plain(&["ledger_rows"], LEDGER),
-        "ledger_covered" => return plain(&["ledger_days"], COVERED),
         _ => {}
     }
-    for (suffix, unit, rows, counted) in UNITS {
+    let units = UNITS
+        .into_iter()
+        .chain([("", "minute", "ledger_costs", "counted_costs")]);
+    for (suffix, unit, rows, counted) in units {
         if name == counted {
             let query = COUNTED.replace("{rows}", rows);
             return plain(&[rows, "ledger_covered"], &query);
@@ -139,6 +140,10 @@ pub(super) fn view(name: &str) -> Option<View> {
         let base = name.strip_suffix(suffix);
         let found = COUNTS.iter().find(|(known, _)| Some(*known) == base);
         if let Some((_, query)) = found {
+            let counted = match unit {
+                "minute" if COSTS.contains(&name) => "counted_costs",
+                _ => counted,
+            };
             let query = query
                 .replace("{unit}", unit)
                 .replace("{counted}", counted)

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
 use super::App;
-use super::body;
+use super::{body, newest};
 use crate::otlp::reply;
 use crate::query::{Answer, Format, QueryError, render};
 
@@ -105,10 +105,7 @@ async fn answer(app: &App, text: &str, format: Option<&str>, headers: &HeaderMap
 
 /// Runs a query over the current view and counts it.
 pub(crate) async fn run(app: &App, text: &str) -> Result<Answer, QueryError> {
-    let result = match app.snapshot() {
-        Ok(snapshot) => app.queries.sql(&snapshot, text).await,
-        Err(error) => Err(error),
-    };
+    let result = app.queries.ask(text, |kinds| app.snapshot(kinds)).await;
     match &result {
         Ok(answer) => app.metrics.queries.add(answer.elapsed),
         Err(_) => app.metrics.query_failures.add(1),
@@ -160,15 +157,18 @@ pub(crate) async fn traces(
     State(app): State<Arc<App>>,
     Query(parameters): Query<TraceParameters>,
 ) -> Response {
-    let order = match parameters.order.as_deref().unwrap_or("newest") {
-        "newest" => "last_seen",
-        "cost" => "recorded_cost",
+    let limit = parameters.limit.unwrap_or(100).min(1_000);
+    let query = match parameters.order.as_deref().unwrap_or("newest") {
+        "newest" => newest::query(&app, "*", limit as usize).await,
+        "cost" => Ok(format!(
+            "SELECT * FROM trace_metadata ORDER BY recorded_cost DESC, trace_id LIMIT {limit}"
+        )),
         _ => return error(StatusCode::BAD_REQUEST, "orders are `newest` and `cost`"),
     };
-    let limit = parameters.limit.unwrap_or(100).min(1_000);
-    let query =
-        format!("SELECT * FROM trace_metadata ORDER BY {order} DESC, trace_id LIMIT {limit}");
-    respond(run(&app, &query).await, Format::Json)
+    match query {
+        Ok(query) => respond(run(&app, &query).await, Format::Json),
+        Err(problem) => respond(Err(problem), Format::Json),
+    }
 }
 
 /// `GET /api/traces/{id}`: the spans of one trace.

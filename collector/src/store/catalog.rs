@@ -1,6 +1,6 @@
 //! The catalog: which partition files exist and how far the log is compacted.
 //!
-//! `catalog.json` (version 2; version 1 is read) is written to a temporary file, synced, renamed and the folder
+//! `catalog.json` (version 3; older ones are read) is written to a temporary file, synced, renamed and the folder
 //! synced, so a reader finds the old or the new one. It names everything below `parts/`; files
 //! it does not name are left-overs of an interrupted compaction and are removed at start.
 //! Files of partitions that leave the catalog are removed when the last query that uses them
@@ -32,7 +32,7 @@ const CATALOG: &str = "catalog.json";
 const TEMPORARY: &str = "catalog.json.tmp";
 /// Folder of the partitions.
 pub(crate) const PARTS: &str = "parts";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// Why the catalog cannot be used.
 #[derive(Debug, Error)]
@@ -67,6 +67,12 @@ pub(crate) struct Meta {
     /// Whether there are rollups of the ledger rows; not in catalogs of version 1.
     #[serde(default)]
     pub(crate) rollups: bool,
+    /// Whether there is a list of where its traces are; not in catalogs before version 3.
+    #[serde(default)]
+    pub(crate) ids: bool,
+    /// Whether there are sums over its spans; not in catalogs before version 3.
+    #[serde(default)]
+    pub(crate) sums: bool,
     /// Bytes of all files.
     pub(crate) bytes: u64,
     /// Bytes of raw attributes among them; not in older catalogs.
@@ -99,7 +105,7 @@ impl Meta {
         })
     }
 
-    /// The files below `parts/`, a bit each: spans, traces, ledger, hours, days.
+    /// The files below `parts/`, a bit each: spans, traces, ledger, hours, days, ids, sums.
     fn files(&self) -> u8 {
         let bits = [
             self.rows > 0 && self.place.is_none(),
@@ -107,6 +113,8 @@ impl Meta {
             self.ledger > 0,
             self.ledger > 0 && self.rollups,
             self.ledger > 0 && self.rollups,
+            self.rows > 0 && self.ids,
+            self.rows > 0 && self.sums,
         ];
         bits.iter()
             .rev()
@@ -176,11 +184,23 @@ impl Partition {
             self.ledger(),
             self.hours(),
             self.days(),
+            self.ids(),
+            self.sums(),
         ]
         .into_iter()
         .enumerate()
         .filter(move |(bit, _)| files >> bit & 1 == 1)
         .map(|(_, path)| path)
+    }
+
+    /// The file with the sums over its spans ([`super::sums`]).
+    pub(crate) fn sums(&self) -> PathBuf {
+        self.root.join(sums_file(&self.meta.stem))
+    }
+
+    /// The list of where its traces are ([`super::ids`]).
+    pub(crate) fn ids(&self) -> PathBuf {
+        self.root.join(ids_file(&self.meta.stem))
     }
 
     /// The file with the ledger rows.
@@ -236,6 +256,16 @@ pub(crate) fn hours_file(stem: &str) -> String {
 /// Name of a partition's ledger file by day below `parts/`.
 pub(crate) fn days_file(stem: &str) -> String {
     format!("{stem}.days.parquet")
+}
+
+/// Name of a partition's file with sums over its spans, below `parts/`.
+pub(crate) fn sums_file(stem: &str) -> String {
+    format!("{stem}.sums.parquet")
+}
+
+/// Name of a partition's list of where its traces are, below `parts/`.
+pub(crate) fn ids_file(stem: &str) -> String {
+    format!("{stem}.ids")
 }
 
 /// Name of a partition's trace parts file below `parts/`.

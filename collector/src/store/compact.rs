@@ -1,8 +1,8 @@
 //! From rows in memory to Parquet partitions: one file per kind, segment and day.
 //!
-//! Spans are sorted by start time, zstd compressed, in row groups of
-//! [`ROW_GROUP_ROWS`]; a bloom filter on the trace id makes look-ups by id skip almost all
-//! of them. Files are synced before the catalog may name them.
+//! Spans are sorted by start time, zstd compressed, in row groups of [`ROW_GROUP_ROWS`]. Beside
+//! them, a list says in which rows a trace is ([`super::ids`]), and pages are small, so that a
+//! look-up by id decodes little. Files are synced before the catalog may name them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
@@ -18,22 +18,27 @@ use datafusion::arrow::error::ArrowError;
 use datafusion::parquet::arrow::ArrowWriter;
 use datafusion::parquet::basic::{Compression, ZstdLevel};
 use datafusion::parquet::errors::ParquetError;
-use datafusion::parquet::file::properties::WriterProperties;
+use datafusion::parquet::file::properties::{EnabledStatistics, WriterProperties};
 use datafusion::parquet::schema::types::ColumnPath;
 use mesh_config::DataTag;
 use mesh_config::policy::TraceStorage;
 use thiserror::Error;
 
 use super::assembled::{self, Assembled};
-use super::catalog::{Meta, days_file, hours_file, ledger_file, spans_file, traces_file};
+use super::catalog::{
+    Meta, days_file, hours_file, ids_file, ledger_file, spans_file, sums_file, traces_file,
+};
 use super::generation::{Batches, Sealed};
 use super::ledger::{HOUR_NS, rollup};
 use super::parts::{self, DAY_NS, Part, PartColumns, day_of};
 use super::retention::Tier;
-use super::{ledger, stream};
+use super::{ids, ledger, stream, sums};
 
 /// Rows of a Parquet row group: large enough to compress, small enough to skip.
 const ROW_GROUP_ROWS: usize = 128 * 1024;
+
+/// Rows of a page: what a look-up of one trace decodes of every column.
+const PAGE_ROWS: usize = 4 * 1024;
 
 /// Why a generation cannot be written.
 #[derive(Debug, Error)]
@@ -254,9 +259,20 @@ pub(crate) fn write_partition(
             write_file(&path, &mut once, (traces, pages), time).map(|(bytes, _)| bytes)
         }
     };
-    let mut seen = Seen::default();
+    let (mut seen, mut places, mut adder) = (
+        Seen::default(),
+        ids::Places::default(),
+        sums::Adder::default(),
+    );
     let (spans_bytes, raw_bytes) = {
-        let mut spans = spans.inspect(|batch| seen.look(batch)).peekable();
+        let look = |batch: &Result<RecordBatch, CompactError>| {
+            seen.look(batch);
+            if let Ok(batch) = batch {
+                places.look(batch);
+                adder.look(batch);
+            }
+        };
+        let mut spans = spans.inspect(look).peekable();
         match spans.peek() {
             None => (0, 0),
             Some(_) => {
@@ -265,11 +281,17 @@ pub(crate) fn write_partition(
             }
         }
     };
+    let ids_bytes = match seen.rows {
+        0 => 0,
+        _ => places.write(&root.join(ids_file(&stem)))?,
+    };
     let bytes = spans_bytes
+        + ids_bytes
         + write(traces_file(&stem), parts.clone(), "first_seen")?
         + write(ledger_file(&stem), ledger.clone(), "minute")?
         + write(hours_file(&stem), rollup(ledger, HOUR_NS)?, "minute")?
-        + write(days_file(&stem), rollup(ledger, DAY_NS)?, "minute")?;
+        + write(days_file(&stem), rollup(ledger, DAY_NS)?, "minute")?
+        + write(sums_file(&stem), adder.finish()?, "day")?;
     File::open(&folder)?.sync_all()?;
     File::open(root)?.sync_all()?;
     Ok(Meta {
@@ -279,6 +301,8 @@ pub(crate) fn write_partition(
         traces,
         ledger: ledger.num_rows() as u64,
         rollups: true,
+        ids: true,
+        sums: true,
         bytes,
         raw_bytes,
         min_ns: seen.min_ns,
@@ -365,13 +389,20 @@ fn properties((traces, pages): (u64, Pages), time: &str) -> Result<WriterPropert
     let mut builder = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(pages.0)?))
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-        .set_created_by("tracemeter".to_owned())
-        .set_column_bloom_filter_enabled(ColumnPath::from("trace_id"), true)
-        .set_column_bloom_filter_fpp(ColumnPath::from("trace_id"), 0.01)
-        .set_column_bloom_filter_max_ndv(
-            ColumnPath::from("trace_id"),
-            traces.clamp(1, ROW_GROUP_ROWS as u64),
-        );
+        .set_data_page_row_count_limit(PAGE_ROWS)
+        // By page only for the time, which is sorted; other columns' ranges by page exclude
+        // nothing and would make up most of a footer.
+        .set_statistics_enabled(EnabledStatistics::Chunk)
+        .set_column_statistics_enabled(ColumnPath::from(time), EnabledStatistics::Page)
+        .set_created_by("tracemeter".to_owned());
+    // Spans have a list of their own.
+    if time == "first_seen" {
+        let column = || ColumnPath::from("trace_id");
+        builder = builder
+            .set_column_bloom_filter_enabled(column(), true)
+            .set_column_bloom_filter_fpp(column(), 0.01)
+            .set_column_bloom_filter_max_ndv(column(), traces.clamp(1, ROW_GROUP_ROWS as u64));
+    }
     // Values that never repeat only waste the dictionary's memory.
     for column in ["trace_id", "span_id", "parent_id", "attributes", time] {
         builder = builder.set_column_dictionary_enabled(ColumnPath::from(column), false);

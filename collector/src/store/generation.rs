@@ -1,5 +1,6 @@
 //! The rows of one log segment in memory.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use datafusion::arrow::array::RecordBatch;
@@ -7,6 +8,8 @@ use datafusion::arrow::error::ArrowError;
 
 use super::columns::SpanColumns;
 use super::estimates::Estimates;
+use super::hot::Kinds;
+use super::hot_ledger::HotLedger;
 use super::ledger::Minutes;
 use super::parts::{self, PartColumns, Parts};
 use crate::assembly::Observed;
@@ -29,6 +32,9 @@ pub(crate) struct Generation {
     scratch: Parts,
     ledger: Minutes,
     estimates: Estimates,
+    /// Both as columns, until one of them grows.
+    ledger_columns: Option<Arc<HotLedger>>,
+    estimate_columns: Option<Arc<HotLedger>>,
     rows: u64,
     bytes: usize,
     opened: Option<Instant>,
@@ -41,6 +47,8 @@ pub(crate) struct Sealed {
     pub(crate) segment: u64,
     /// Its rows.
     pub(crate) batches: Batches,
+    /// Its ledger rows for queries.
+    pub(crate) ledger: Vec<Arc<HotLedger>>,
     /// Number of spans.
     pub(crate) rows: u64,
     /// Estimated memory.
@@ -59,6 +67,8 @@ impl Generation {
             scratch: Parts::default(),
             ledger: Minutes::default(),
             estimates: Estimates::default(),
+            ledger_columns: None,
+            estimate_columns: None,
             rows: 0,
             bytes: 0,
             opened: None,
@@ -88,6 +98,7 @@ impl Generation {
                 self.frozen_parts.push(self.parts.finish()?);
             }
         }
+        self.estimate_columns = None;
         for (row, _) in rows {
             if self.estimates.add(batch, row) {
                 self.bytes += LEDGER_ROW_BYTES;
@@ -106,6 +117,7 @@ impl Generation {
     ) {
         for delta in deltas {
             self.opened.get_or_insert(now);
+            self.ledger_columns = None;
             self.bytes += self.ledger.add(delta) * LEDGER_ROW_BYTES;
         }
     }
@@ -125,21 +137,38 @@ impl Generation {
         self.opened
     }
 
-    /// Everything so far.
-    pub(crate) fn snapshot(&self) -> Result<Batches, ArrowError> {
-        let mut spans = self.frozen_spans.clone();
-        if self.spans.len() > 0 {
-            spans.push(self.spans.snapshot()?);
+    /// Everything so far of some kinds: spans, trace parts, ledger rows.
+    pub(crate) fn snapshot(&mut self, kinds: Kinds) -> Result<View, ArrowError> {
+        let mut view = View::default();
+        if kinds.spans {
+            view.spans.clone_from(&self.frozen_spans);
+            if self.spans.len() > 0 {
+                view.spans.push(self.spans.snapshot()?);
+            }
         }
-        let mut parts = self.frozen_parts.clone();
-        if self.parts.len() > 0 {
-            parts.push(self.parts.snapshot()?);
+        if kinds.parts {
+            view.parts.clone_from(&self.frozen_parts);
+            if self.parts.len() > 0 {
+                view.parts.push(self.parts.snapshot()?);
+            }
         }
-        Ok(Batches {
-            spans,
-            parts,
-            ledger: ledger_batches(&self.ledger, &self.estimates)?,
-        })
+        if kinds.ledger {
+            view.ledger = self.hot_ledger()?;
+        }
+        Ok(view)
+    }
+
+    fn hot_ledger(&mut self) -> Result<Vec<Arc<HotLedger>>, ArrowError> {
+        if self.estimate_columns.is_none() {
+            let rows = self.estimates.batch()?;
+            self.estimate_columns = rows.map(HotLedger::new).map(Arc::new);
+        }
+        if self.ledger_columns.is_none() && !self.ledger.is_empty() {
+            let rows = self.ledger.batch()?;
+            self.ledger_columns = Some(Arc::new(HotLedger::new(rows)));
+        }
+        let columns = [&self.estimate_columns, &self.ledger_columns];
+        Ok(columns.into_iter().flatten().cloned().collect())
     }
 
     /// Closes the generation.
@@ -150,17 +179,30 @@ impl Generation {
         if self.parts.len() > 0 {
             self.frozen_parts.push(self.parts.finish()?);
         }
+        let ledger = self.hot_ledger()?;
         Ok(Sealed {
             segment: self.segment,
             batches: Batches {
                 spans: self.frozen_spans,
                 parts: self.frozen_parts,
-                ledger: ledger_batches(&self.ledger, &self.estimates)?,
+                ledger: ledger.iter().map(|ledger| ledger.rows().clone()).collect(),
             },
+            ledger,
             rows: self.rows,
             bytes: self.bytes,
         })
     }
+}
+
+/// Rows for a query.
+#[derive(Debug, Default)]
+pub(crate) struct View {
+    /// Spans.
+    pub(crate) spans: Vec<RecordBatch>,
+    /// Trace parts.
+    pub(crate) parts: Vec<RecordBatch>,
+    /// Ledger rows.
+    pub(crate) ledger: Vec<Arc<HotLedger>>,
 }
 
 /// Rows of one kind each.
@@ -172,14 +214,6 @@ pub(crate) struct Batches {
     pub(crate) parts: Vec<RecordBatch>,
     /// Ledger rows.
     pub(crate) ledger: Vec<RecordBatch>,
-}
-
-fn ledger_batches(ledger: &Minutes, estimates: &Estimates) -> Result<Vec<RecordBatch>, ArrowError> {
-    let mut batches: Vec<RecordBatch> = estimates.batch()?.into_iter().collect();
-    if !ledger.is_empty() {
-        batches.push(ledger.batch()?);
-    }
-    Ok(batches)
 }
 
 /// Key, sums and histogram of one ledger row.

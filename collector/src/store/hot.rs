@@ -13,6 +13,7 @@ use datafusion::arrow::error::ArrowError;
 use super::catalog::Partition;
 use super::dedup::{self, Dedup, Key};
 use super::generation::{Generation, Sealed};
+use super::hot_ledger::HotLedger;
 use super::instances::Instances;
 use crate::assembly::{Assembly, Limits, Observed};
 use crate::memory::Memory;
@@ -76,11 +77,31 @@ pub(crate) struct Snapshot {
     /// Trace parts in memory.
     pub(crate) parts: Vec<RecordBatch>,
     /// Ledger rows in memory.
-    pub(crate) ledger: Vec<RecordBatch>,
+    pub(crate) ledger: Vec<Arc<HotLedger>>,
     /// Partitions.
     pub(crate) partitions: Vec<Arc<Partition>>,
     /// Where their spans are when they are not in the data folder.
     pub(crate) places: Arc<Places>,
+}
+
+/// What a query reads; the rest is not made into columns for it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Kinds {
+    /// Spans.
+    pub(crate) spans: bool,
+    /// Trace parts.
+    pub(crate) parts: bool,
+    /// Ledger rows.
+    pub(crate) ledger: bool,
+}
+
+impl Kinds {
+    /// Everything.
+    pub(crate) const ALL: Self = Self {
+        spans: true,
+        parts: true,
+        ledger: true,
+    };
 }
 
 struct Inner {
@@ -243,10 +264,15 @@ impl Store {
         inner.partitions = partitions;
     }
 
-    /// A view for a query.
+    /// A view of everything.
     pub(crate) fn snapshot(&self) -> Result<Snapshot, ArrowError> {
-        let inner = self.lock();
-        let active = inner.active.snapshot()?;
+        self.snapshot_of(Kinds::ALL)
+    }
+
+    /// A view for a query that reads these kinds of rows.
+    pub(crate) fn snapshot_of(&self, kinds: Kinds) -> Result<Snapshot, ArrowError> {
+        let mut inner = self.lock();
+        let active = inner.active.snapshot(kinds)?;
         let mut snapshot = Snapshot {
             spans: active.spans,
             parts: active.parts,
@@ -255,11 +281,15 @@ impl Store {
             places: inner.places.clone(),
         };
         for sealed in &inner.sealed {
-            snapshot.spans.extend(sealed.batches.spans.iter().cloned());
-            snapshot.parts.extend(sealed.batches.parts.iter().cloned());
-            snapshot
-                .ledger
-                .extend(sealed.batches.ledger.iter().cloned());
+            if kinds.spans {
+                snapshot.spans.extend(sealed.batches.spans.iter().cloned());
+            }
+            if kinds.parts {
+                snapshot.parts.extend(sealed.batches.parts.iter().cloned());
+            }
+            if kinds.ledger {
+                snapshot.ledger.extend(sealed.ledger.iter().cloned());
+            }
         }
         Ok(snapshot)
     }
