@@ -8,8 +8,8 @@
 //! partitions to a day of that many (`collector/src/engine/multiply.rs`: 80 bytes of disk each),
 //! starts it again, and sends the ledger of the day and some spans that stay in memory.
 //! `TRACEMETER_BENCH_FOLDER` names the folder and keeps it: what is there is not made again.
-//! The collector
-//! is the one in `dist/`, a process of its own; spans are spread over the last 24 hours, with the
+//!
+//! The collector is the one in `dist/`, a process of its own; spans are spread over the last 24 hours, with the
 //! ledger of that day beside them. Processor time is read by thread: workers receive, decode and
 //! compress, the committer logs and syncs, the compactor writes Parquet. Ratios are to the workers'
 //! time. Nothing fails by timing.

@@ -122,7 +122,6 @@ impl Cache {
     }
 
     /// Bytes of sums that are kept.
-    #[cfg(test)]
     pub(super) fn used(&self) -> usize {
         self.sums().bytes
     }

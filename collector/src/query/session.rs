@@ -136,9 +136,11 @@ impl QueryEngine {
         })
     }
 
-    /// Bytes that queries have taken, and may take.
+    /// Bytes that queries have taken, with the sums that are kept for the next ones, and may take.
+    /// Footers of files are bounded ([`Limits::footers`]) and not among them.
     pub(crate) fn memory(&self) -> (usize, usize) {
-        (self.runtime.memory_pool.reserved(), self.limits.memory)
+        let taken = self.runtime.memory_pool.reserved() + self.cache.used();
+        (taken, self.limits.memory + self.limits.cache)
     }
 
     /// Runs one SQL text over a view of everything.
