@@ -37,6 +37,7 @@ demo: build ## a small mesh with real traffic; DURATION=30 ends by itself, Ctrl-
 	@cargo build --locked --release -p integration-tests --bin demo
 	@exec target/release/demo
 
+test: export TRACEMETER_BUILD_AHEAD := 1
 test: setup lint test-data test-pure build test-wasm test-collector test-packaging test-end-to-end ## everything that must hold
 
 test-pure: setup ## pure crates: tables, properties, fuzz corpora, doc tests
