@@ -1,6 +1,8 @@
 //! Checks across options, after each option was read by itself: what contradicts itself is
 //! refused, what cannot have an effect is warned about.
 
+#[cfg(feature = "collector")]
+mod collector;
 mod sampling;
 mod sections;
 
@@ -15,6 +17,8 @@ pub(crate) fn check(policy: &Policy, root: &Node, context: &mut Context) {
     let mut checker = Checker { root, context };
     sampling::check(policy, &mut checker);
     sections::check(policy, &mut checker);
+    #[cfg(feature = "collector")]
+    collector::check(policy, &mut checker);
 }
 
 /// The document for places, and the list of problems.
@@ -45,6 +49,7 @@ impl Checker<'_> {
     }
 
     /// Whether the document says something at `path`.
+    #[cfg(feature = "collector")]
     fn is_written(&self, path: &str) -> bool {
         let mut node = Some(self.root);
         for step in steps(path) {

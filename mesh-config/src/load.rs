@@ -50,7 +50,7 @@ impl Policy {
     /// The document behind [`Policy::to_filter_json`].
     pub(crate) fn filter_node(&self) -> Node {
         let mut node = self.encode();
-        for collector_only in ["trace_storage", "alerts"] {
+        for collector_only in ["trace_storage", "control", "forward", "alerts"] {
             node.take(collector_only);
         }
         node
@@ -129,6 +129,7 @@ fn load(parsed: Result<Node, SyntaxError>, file: &str) -> Result<Loaded, Diagnos
 }
 
 /// Moves the specification's top-level shapes to the sections they belong to.
+#[inline(never)]
 fn take_specification_shapes(root: &mut Node, context: &mut Context) {
     if let Some(costs) = root.take("COSTS") {
         place(root, "cost", "operations", costs, context);
@@ -166,6 +167,7 @@ fn take_specification_shapes(root: &mut Node, context: &mut Context) {
 }
 
 /// Puts `entry` at `section.key` of the document unless something is there already.
+#[inline(never)]
 fn place(root: &mut Node, section: &str, key: &str, entry: Entry, context: &mut Context) {
     if root.get(section).and_then(|inner| inner.get(key)).is_some() {
         let message = format!("key `{}` is given here and as `{section}.{key}`", entry.key);

@@ -3,14 +3,17 @@
 //! Each section is defined once by `section!`: its fields, their defaults, bounds and reference
 //! text. [`Policy::default`] is what an empty document means.
 
+#[cfg(feature = "collector")]
 mod alerts;
 mod attributes;
 mod budget;
 mod classification;
+#[cfg(feature = "collector")]
 mod control;
 mod cost;
 mod debug;
 mod export;
+#[cfg(feature = "collector")]
 mod forward;
 mod llm;
 mod prices;
@@ -18,18 +21,24 @@ mod propagation;
 mod return_channel;
 mod sampling;
 mod service;
+#[cfg(not(feature = "collector"))]
+mod skipped;
+#[cfg(feature = "collector")]
 mod trace_storage;
 mod trust;
 
 pub use crate::decode::Table;
+#[cfg(feature = "collector")]
 pub use alerts::{Aggregate, Alert, AlertQuery, AlertSeverity, Comparison};
 pub use attributes::{Attributes, Mapping, TagMapping, Tenant};
 pub use budget::{Budget, BudgetGrant, OverBudget};
 pub use classification::{Classification, Detectors, Redaction, RedactionMode, RetentionDays};
+#[cfg(feature = "collector")]
 pub use control::Control;
 pub use cost::{ChargeSide, Cost, PriceVersion, Settle, TokenPrice};
 pub use debug::Debug;
 pub use export::Export;
+#[cfg(feature = "collector")]
 pub use forward::{Forward, ForwardCompression, ForwardProtocol};
 pub use llm::{Llm, LlmUpstream};
 pub use propagation::{Mode, Propagation, TracestateForm};
@@ -38,10 +47,15 @@ pub use sampling::{
     Adaptive, ErrorClasses, ErrorFlood, LowVolume, PriorityRule, RouteClass, Sampling,
 };
 pub use service::{Direction, Service};
+#[cfg(feature = "collector")]
 pub use trace_storage::{Backend, Compression, Tier, TraceStorage};
 pub use trust::{Egress, SampledFlag, TraceIdTrust, Trust, TrustLevel};
 
 use crate::section::section;
+#[cfg(feature = "collector")]
+use alerts::Alerts;
+#[cfg(not(feature = "collector"))]
+use skipped::{self as alerts, Alerts, Control, Forward, TraceStorage};
 
 section! {
     /// What a mesh operator says should happen; an empty document means every default.
@@ -71,6 +85,6 @@ section! {
         /// Where the collector sends traces on to.
         forward: Forward = Forward::default();
         /// Conditions on stored traces that somebody wants to hear about.
-        alerts: Vec<Alert> = alerts::defaults();
+        alerts: Alerts = alerts::defaults();
     }
 }

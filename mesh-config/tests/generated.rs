@@ -62,6 +62,8 @@ fn filter_json_reads_back_as_the_same_policy() {
             .unwrap()
             .policy;
         read.trace_storage = policy.trace_storage.clone();
+        read.control = policy.control.clone();
+        read.forward = policy.forward.clone();
         read.alerts = policy.alerts.clone();
         assert_eq!(read, policy);
     }

@@ -19,8 +19,7 @@ fn adaptive(sampling: &Sampling, checker: &mut Checker<'_>) {
     if low > high {
         let message = format!(
             "rate `{}` is above `max_sampling_rate`, which is `{}`",
-            low.get(),
-            high.get()
+            low, high
         );
         checker.error("sampling.adaptive.min_sampling_rate", message, "");
     }
@@ -85,8 +84,7 @@ fn rules(sampling: &Sampling, checker: &mut Checker<'_>) {
         if rule.sample_rate <= lowest {
             let message = format!(
                 "rule `{}` has no effect: rate `{}` is not above any base rate",
-                rule.name,
-                rule.sample_rate.get()
+                rule.name, rule.sample_rate
             );
             let help = "rates combine as the largest; a rule can only keep more";
             checker.warn(&format!("{path}.sample_rate"), message, help);
@@ -99,9 +97,7 @@ fn rules(sampling: &Sampling, checker: &mut Checker<'_>) {
         if let Some((_, twin)) = twin {
             let message = format!(
                 "rule `{}` is never decisive: `{}` has the same condition and rate `{}`",
-                rule.name,
-                twin.name,
-                twin.sample_rate.get()
+                rule.name, twin.name, twin.sample_rate
             );
             checker.warn(&format!("{path}.condition"), message, "");
         }

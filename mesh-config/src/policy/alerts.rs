@@ -43,8 +43,11 @@ section! {
     }
 }
 
+/// The section.
+pub(super) type Alerts = Vec<Alert>;
+
 /// The four alerts of the specification.
-pub(super) fn defaults() -> Vec<Alert> {
+pub(super) fn defaults() -> Alerts {
     let alert = |name: &str, query: &str, threshold, minutes: u64, severity| Alert {
         name: name.to_owned(),
         query: AlertQuery::parse(query).unwrap_or(AlertQuery::OrphanedSpans),

@@ -56,6 +56,8 @@ fn round_trip(loaded: Loaded) {
         Err(errors) => panic!("{errors}\n{json}"),
     };
     again.trace_storage = policy.trace_storage.clone();
+    again.control = policy.control.clone();
+    again.forward = policy.forward.clone();
     again.alerts = policy.alerts.clone();
     assert_eq!(again, policy, "{json}");
 }
