@@ -7,7 +7,7 @@ use crate::money::NanoUsd;
 use crate::node::{Entry, Mark, Node, Value};
 use crate::rule::Condition;
 use crate::setting::{Context, Setting, join, nearest, shorten};
-use crate::units::{self, ByteSize, Probability, SIZE_UNITS, TIME_UNITS};
+use crate::units::{self, ByteSize, Plain, Probability, SIZE_UNITS, TIME_UNITS};
 
 /// A string node.
 pub(crate) fn text_node(text: &str) -> Node {
@@ -118,7 +118,8 @@ whole_number!(u16, u32, u64);
 
 impl Bounded for f64 {
     fn clamp_to(&mut self, low: u64, high: u64) -> bool {
-        let moved = self.clamp(low as Self, high as Self);
+        // Unlike `clamp` these cannot panic, with the number in the message.
+        let moved = self.max(low as Self).min(high as Self);
         let outside = moved != *self;
         *self = moved;
         outside
@@ -183,14 +184,14 @@ impl Setting for f64 {
             return;
         };
         if found < 0.0 {
-            let message = format!("value `{found}` is negative");
+            let message = format!("value `{}` is negative", Plain(found));
             return context.error(node.mark, message, "");
         }
         *self = found;
     }
 
     fn encode(&self) -> Node {
-        plain_node(&self.to_string())
+        plain_node(&Plain(*self).to_string())
     }
 
     #[cfg(feature = "docs")]
@@ -209,7 +210,11 @@ impl Setting for Probability {
             None => {
                 let text = node.text().unwrap_or_default();
                 let help = if (1.0..=100.0).contains(&found) {
-                    format!("rates are shares: {found} % is {}", found / 100.0)
+                    format!(
+                        "rates are shares: {} % is {}",
+                        Plain(found),
+                        Plain(found / 100.0)
+                    )
                 } else {
                     String::new()
                 };
@@ -220,7 +225,7 @@ impl Setting for Probability {
     }
 
     fn encode(&self) -> Node {
-        plain_node(&self.get().to_string())
+        plain_node(&self.to_string())
     }
 
     #[cfg(feature = "docs")]

@@ -7,6 +7,7 @@
 use crate::node::{
     Entry, MAX_BYTES, MAX_DEPTH, MAX_KEYS, MAX_NODES, Mark, Node, SyntaxError, Value,
 };
+use crate::units::Plain;
 
 /// Whether the bytes can only be a Struct: its first byte is the tag of its one field, and what
 /// follows is not JSON.
@@ -133,7 +134,8 @@ fn value(bytes: &[u8], depth: usize, nodes: &mut usize) -> Result<Node, SyntaxEr
         0x08 => Node::default(),
         0x11 => {
             let digits: [u8; 8] = part.try_into().map_err(|_| error(BROKEN))?;
-            node(Value::Plain(f64::from_le_bytes(digits).to_string().into()))
+            let number = Plain(f64::from_le_bytes(digits));
+            node(Value::Plain(number.to_string().into()))
         }
         0x1a => node(Value::Text(text(part)?)),
         0x20 => node(Value::Plain(

@@ -3,7 +3,11 @@
 //! Durations are [`std::time::Duration`] and money is [`crate::money::NanoUsd`]; this module adds
 //! probabilities and byte sizes. The rule language reads the same units.
 
+mod plain;
+
 use std::time::Duration;
+
+pub(crate) use plain::Plain;
 
 /// A share between 0 and 1, both included.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
@@ -32,6 +36,12 @@ impl Probability {
     /// The share as a number.
     pub const fn get(self) -> f64 {
         self.0
+    }
+}
+
+impl std::fmt::Display for Probability {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        Plain(self.0).fmt(f)
     }
 }
 

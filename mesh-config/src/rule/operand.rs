@@ -36,7 +36,7 @@ impl fmt::Display for Operand {
             }
             Self::Money(amount) => write!(f, "{amount}"),
             Self::Nanos(nanos) => f.write_str(&units::print_quantity(*nanos, &TIME_UNITS)),
-            Self::Number(number) => write!(f, "{number}"),
+            Self::Number(number) => units::Plain(*number).fmt(f),
             Self::Text(text) => {
                 f.write_str("\"")?;
                 escape(text, f)?;
