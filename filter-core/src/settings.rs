@@ -257,6 +257,7 @@ fn nanos(time: std::time::Duration) -> u64 {
 pub const USER_AGENT: &str = "tracemeter/";
 
 /// Every attribute that a condition of the policy asks for while the headers are there.
+#[inline(never)]
 fn asked_attributes<'p>(policy: &'p Policy, sampler: &'p Sampler) -> Vec<&'p Attribute> {
     let attributes = &policy.attributes;
     let conditions = (attributes
@@ -276,6 +277,7 @@ fn asked_attributes<'p>(policy: &'p Policy, sampler: &'p Sampler) -> Vec<&'p Att
     asked
 }
 
+#[inline(never)]
 fn baggage_keys(policy: &Policy, asked: &[&Attribute]) -> Vec<Box<str>> {
     let mut keys: Vec<Box<str>> = Vec::new();
     let tenant = Box::from(policy.attributes.tenant.baggage.as_str());
@@ -292,6 +294,7 @@ fn baggage_keys(policy: &Policy, asked: &[&Attribute]) -> Vec<Box<str>> {
 }
 
 /// What end-of-stream rules and the ledger ask of the headers, which are gone by then.
+#[inline(never)]
 fn kept_attributes(policy: &Policy, sampler: &Sampler) -> Vec<Attribute> {
     let from_headers = |attribute: &&Attribute| {
         matches!(

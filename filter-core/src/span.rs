@@ -83,6 +83,7 @@ pub(crate) fn encode(out: &mut Vec<u8>, state: &RequestState, finished: &Finishe
 /// The tracestate of the span: the one that left with the request, with the threshold that holds
 /// for the span where an end-of-stream rule lowered it (a span sampler after the fact). Members in
 /// which something is found that must not leave stay out, all of them but ours.
+#[inline(never)]
 fn trace_state<'s>(state: &'s RequestState, finished: &Finished<'_>) -> Cow<'s, [u8]> {
     let threshold = finished.threshold;
     let left = state.trace_state.as_slice();
@@ -166,6 +167,7 @@ fn is_server_fault(code: u32) -> bool {
     matches!(code, 2 | 4 | 12 | 13 | 14 | 15)
 }
 
+#[inline(never)]
 fn request_attributes(
     span: &mut SpanWriter<'_>,
     state: &RequestState,
@@ -210,6 +212,7 @@ fn request_attributes(
     }
 }
 
+#[inline(never)]
 fn response_attributes(span: &mut SpanWriter<'_>, state: &RequestState, finished: &Finished<'_>) {
     let end = finished.end;
     if let Some(status) = end.http_status {
@@ -276,6 +279,7 @@ fn decimal(mut number: u32, digits: &mut [u8; 5]) -> &[u8] {
     digits.get(start..).unwrap_or_default()
 }
 
+#[inline(never)]
 fn metering_attributes(span: &mut SpanWriter<'_>, state: &RequestState, finished: &Finished<'_>) {
     let source: &[u8] = if finished.priced_by_tokens {
         b"token_price"
@@ -321,6 +325,7 @@ fn metering_attributes(span: &mut SpanWriter<'_>, state: &RequestState, finished
 
 /// A call to a language model, by the names of the GenAI conventions and the specification's own.
 /// Lengths are bytes of the bodies: a proxy does not take prompts apart.
+#[inline(never)]
 fn llm_attributes(span: &mut SpanWriter<'_>, used: &LlmUse<'_>, end: &StreamEnd) {
     let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     let provider = used.provider.as_bytes();

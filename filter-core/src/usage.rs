@@ -55,23 +55,37 @@ enum Count {
     CacheWrite,
 }
 
+/// Names with a meaning, as OpenAI, Anthropic and Google have them.
+const NAMES: [(&[u8], Name); 19] = [
+    (b"message", Name::Envelope),
+    (b"response", Name::Envelope),
+    (b"usage", Name::Usage),
+    (b"usageMetadata", Name::Usage),
+    (b"prompt_tokens_details", Name::Details),
+    (b"input_tokens_details", Name::Details),
+    (b"model", Name::Model),
+    (b"modelVersion", Name::Model),
+    (b"prompt_tokens", Name::Count(Count::Input)),
+    (b"input_tokens", Name::Count(Count::Input)),
+    (b"promptTokenCount", Name::Count(Count::Input)),
+    (b"completion_tokens", Name::Count(Count::Output)),
+    (b"output_tokens", Name::Count(Count::Output)),
+    (b"candidatesTokenCount", Name::Count(Count::Output)),
+    (b"thoughtsTokenCount", Name::Count(Count::Thoughts)),
+    (b"cached_tokens", Name::Count(Count::Cached)),
+    (b"cachedContentTokenCount", Name::Count(Count::Cached)),
+    (b"cache_read_input_tokens", Name::Count(Count::CacheRead)),
+    (
+        b"cache_creation_input_tokens",
+        Name::Count(Count::CacheWrite),
+    ),
+];
+
 impl Name {
     fn of(text: &[u8]) -> Self {
-        match text {
-            b"message" | b"response" => Self::Envelope,
-            b"usage" | b"usageMetadata" => Self::Usage,
-            b"prompt_tokens_details" | b"input_tokens_details" => Self::Details,
-            b"model" | b"modelVersion" => Self::Model,
-            b"prompt_tokens" | b"input_tokens" | b"promptTokenCount" => Self::Count(Count::Input),
-            b"completion_tokens" | b"output_tokens" | b"candidatesTokenCount" => {
-                Self::Count(Count::Output)
-            }
-            b"thoughtsTokenCount" => Self::Count(Count::Thoughts),
-            b"cached_tokens" | b"cachedContentTokenCount" => Self::Count(Count::Cached),
-            b"cache_read_input_tokens" => Self::Count(Count::CacheRead),
-            b"cache_creation_input_tokens" => Self::Count(Count::CacheWrite),
-            _ => Self::Other,
-        }
+        let mut names = NAMES.iter();
+        let found = names.find(|(name, _)| *name == text);
+        found.map_or(Self::Other, |(_, name)| *name)
     }
 }
 
@@ -255,6 +269,7 @@ impl UsageScanner {
         self.frames.get(index).copied()
     }
 
+    #[inline(never)]
     fn open(&mut self, object: bool) {
         let outer = self.frame();
         let place = match (self.depth, outer.map(|outer| outer.place), self.name) {
@@ -280,6 +295,7 @@ impl UsageScanner {
         self.name = Name::Other;
     }
 
+    #[inline(never)]
     fn text_ended(&mut self) {
         let text = self.text.get(..self.text_length);
         if self.expects_name {
@@ -296,6 +312,7 @@ impl UsageScanner {
         }
     }
 
+    #[inline(never)]
     fn count(&mut self) {
         let (Name::Count(count), Some(number)) = (self.name, self.number) else {
             return;

@@ -30,7 +30,9 @@ macro_rules! choice {
 
             /// Reads the exact word.
             pub fn parse(word: &str) -> Option<Self> {
-                match word { $( $word => Some(Self::$variant), )+ _ => None }
+                // One loop, not a comparison per word: there are many words and this is cold.
+                let mut all = Self::ALL.iter();
+                all.find(|found| found.as_str() == word).copied()
             }
         }
 

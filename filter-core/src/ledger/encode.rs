@@ -93,6 +93,7 @@ fn named(out: &mut Vec<u8>, name: &str, unit: &str) {
     wire::bytes(out, 3, unit.as_bytes());
 }
 
+#[inline(never)]
 fn sum(out: &mut Vec<u8>, metric: &SumMetric, window: Window, sums: &BTreeMap<Vec<u8>, Sums>) {
     if sums.values().all(|sums| (metric.read)(sums) == 0) {
         return;
@@ -110,6 +111,7 @@ fn sum(out: &mut Vec<u8>, metric: &SumMetric, window: Window, sums: &BTreeMap<Ve
 }
 
 /// Traces decided by the adaptive rates, per route.
+#[inline(never)]
 fn decided(out: &mut Vec<u8>, window: Window, routes: &[(Vec<u8>, u64)]) {
     if routes.is_empty() {
         return;
@@ -125,6 +127,7 @@ fn decided(out: &mut Vec<u8>, window: Window, routes: &[(Vec<u8>, u64)]) {
     end_sum(out, open, data);
 }
 
+#[inline(never)]
 fn sum_point<'k>(
     out: &mut Vec<u8>,
     window: Window,
@@ -149,6 +152,7 @@ fn end_sum(out: &mut Vec<u8>, metric: Open, data: Open) {
     wire::end(out, metric);
 }
 
+#[inline(never)]
 fn durations(out: &mut Vec<u8>, window: Window, sums: &BTreeMap<Vec<u8>, Sums>) {
     let open = wire::begin(out, 2);
     named(out, "tracemeter.requests.duration", "ns");
@@ -166,6 +170,7 @@ fn durations(out: &mut Vec<u8>, window: Window, sums: &BTreeMap<Vec<u8>, Sums>) 
     wire::end(out, open);
 }
 
+#[inline(never)]
 fn histogram_point(out: &mut Vec<u8>, window: Window, histogram: &Histogram) {
     wire::fixed64(out, 2, window.from_unix_nanos);
     wire::fixed64(out, 3, window.until_unix_nanos);

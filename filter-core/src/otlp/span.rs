@@ -66,6 +66,7 @@ pub struct SpanWriter<'b> {
 
 impl<'b> SpanWriter<'b> {
     /// Writes the fixed fields of a span at the end of `out`.
+    #[inline(never)]
     pub fn begin(out: &'b mut Vec<u8>, head: &SpanHead<'_>) -> Self {
         let open = wire::begin(out, SPANS_FIELD);
         wire::bytes(out, 1, &head.trace_id.to_bytes());

@@ -56,6 +56,7 @@ impl Sign {
 }
 
 /// Cuts a condition into tokens with their place; the last one is [`Token::End`].
+#[inline(never)]
 pub(super) fn lex(source: &str) -> Result<Vec<(Token, Range<usize>)>, RuleError> {
     if source.len() > MAX_LENGTH {
         let message = format!("condition is longer than {MAX_LENGTH} bytes");
@@ -125,6 +126,7 @@ fn word(source: &str, at: usize) -> (Token, usize) {
     )
 }
 
+#[inline(never)]
 fn text(source: &str, at: usize, quote: char) -> Result<(Token, usize), RuleError> {
     let mut pieces = vec![String::new()];
     let mut piece = String::new();

@@ -74,6 +74,7 @@ impl Parser<'_> {
         found
     }
 
+    #[inline(never)]
     fn or(&mut self, depth: usize) -> Result<Tree, RuleError> {
         let first = self.and(depth)?;
         let mut list = vec![first];
@@ -115,6 +116,7 @@ impl Parser<'_> {
         Ok(inner)
     }
 
+    #[inline(never)]
     fn test(&mut self) -> Result<Tree, RuleError> {
         let start = self.span();
         let attribute = self.attribute()?;
@@ -168,6 +170,7 @@ impl Parser<'_> {
         Ok(())
     }
 
+    #[inline(never)]
     fn list(&mut self, attribute: &Attribute) -> Result<Vec<Operand>, RuleError> {
         let close = match self.token() {
             Token::Open => Token::Close,
@@ -189,6 +192,7 @@ impl Parser<'_> {
         }
     }
 
+    #[inline(never)]
     fn attribute(&mut self) -> Result<Attribute, RuleError> {
         let Token::Word(name) = self.token() else {
             return Err(self.error("expected the name of an attribute".to_owned()));
@@ -206,6 +210,7 @@ impl Parser<'_> {
             .ok_or_else(|| RuleError::new(unknown_attribute(&name), span, self.source))
     }
 
+    #[inline(never)]
     fn keyed(&mut self, family: &str, span: Range<usize>) -> Result<Attribute, RuleError> {
         self.advance();
         let Token::Text(pieces) = self.token() else {
@@ -231,6 +236,7 @@ impl Parser<'_> {
         })
     }
 
+    #[inline(never)]
     fn value(&mut self, attribute: &Attribute, literal: bool) -> Result<Operand, RuleError> {
         let kind = attribute.kind();
         let found = match self.token() {
@@ -320,6 +326,7 @@ fn number(word: &str) -> Option<f64> {
 }
 
 /// Why this comparison makes no sense for the attribute, if so.
+#[inline(never)]
 fn misfit(attribute: &Attribute, sign: Sign, operand: &Operand) -> Option<String> {
     let text = matches!(operand, Operand::Text(_) | Operand::Glob(_));
     let kind = attribute.kind();

@@ -31,6 +31,7 @@ const NOT_PUBLIC: [&[u8]; 14] = [
 ];
 
 /// The address or the credentials around an `@`.
+#[inline(never)]
 pub(super) fn around(value: &[u8], mark: usize, floor: usize, on: &Detectors) -> Option<Finding> {
     let mark_len = encoded(value, mark, b'@', b"40");
     if mark_len == 0 {

@@ -87,6 +87,7 @@ const IBAN_LENGTHS: [(&[u8; 2], usize); 78] = [
 ];
 
 /// The number that begins with the capital at `start`.
+#[inline(never)]
 pub(super) fn begin(value: &[u8], start: usize) -> Option<Finding> {
     if !begins(value, start) {
         return None;

@@ -81,6 +81,7 @@ impl Digits {
 }
 
 /// The number that begins with the digit at `start`.
+#[inline(never)]
 pub(super) fn begin(value: &[u8], start: usize, on: &Detectors) -> Option<Finding> {
     if !begins(value, start) {
         return None;
@@ -159,6 +160,7 @@ fn is_ssn(digits: &Digits) -> bool {
 }
 
 /// The telephone number that begins with `+`, its percent-encoded form, or a bracket.
+#[inline(never)]
 pub(super) fn phone(value: &[u8], start: usize) -> Option<Finding> {
     let before = start.checked_sub(1).map_or(0, |before| at(value, before));
     if before.is_ascii_alphanumeric() || before == b'+' {

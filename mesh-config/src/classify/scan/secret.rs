@@ -52,6 +52,7 @@ fn is_base64_url(byte: u8) -> bool {
 /// `eyJ..` + `.` + `eyJ..` + `.` + signature: two JSON objects in base64url. An encrypted token has
 /// five parts of which only the first is JSON. The first part is short in both, so that many false
 /// beginnings cost little.
+#[inline(never)]
 fn json_web_token(value: &[u8], start: usize) -> Option<Finding> {
     let before = start.checked_sub(1).map_or(0, |before| at(value, before));
     if part(value, start, start + 3) != b"eyJ" || is_base64_url(before) {
@@ -82,6 +83,7 @@ fn json_web_token(value: &[u8], start: usize) -> Option<Finding> {
 }
 
 /// `-----BEGIN .. PRIVATE KEY-----` to the matching end, or to the end of what is scanned.
+#[inline(never)]
 pub(super) fn private_key(value: &[u8], start: usize) -> Option<Finding> {
     const BEGIN: &[u8] = b"-----BEGIN ";
     const KIND: &[u8] = b"PRIVATE KEY";
@@ -104,6 +106,7 @@ pub(super) fn private_key(value: &[u8], start: usize) -> Option<Finding> {
 }
 
 /// `Bearer <token>`, or `Basic <base64 of user:password>`.
+#[inline(never)]
 fn authorization(value: &[u8], start: usize) -> Option<Finding> {
     if !at(value, start).eq_ignore_ascii_case(&b'b') {
         return None;
@@ -156,6 +159,7 @@ fn decodes_to_pair(encoded: &[u8]) -> bool {
 
 /// `name=value`, `"name":"value"` or `name: value` (the last only for passwords), when the name is
 /// that of a secret.
+#[inline(never)]
 fn named_value(value: &[u8], start: usize, on: &Detectors) -> Option<Finding> {
     let in_name = |byte: u8| is_word(byte) || byte == b'-' || byte == b'.';
     let name_end = run(value, start, MAX_INLINE_NAME_BYTES, in_name);
