@@ -31,15 +31,21 @@ macro_rules! section {
             fn decode(&mut self, node: &$crate::node::Node, context: &mut $crate::setting::Context) {
                 const KEYS: &[&str] = &[$(stringify!($field)),+];
                 for entry in context.entries(node) {
+                    // Not a closure per option: there are a hundred, each a function of its own.
+                    let outer = context.enter_key(&entry.key);
                     match &*entry.key {
                         $(
-                            stringify!($field) => context.at_key(&entry.key, |context| {
+                            stringify!($field) => {
                                 $crate::setting::Setting::decode(&mut self.$field, &entry.value, context);
                                 $( $crate::decode::bounds(&mut self.$field, $low, $high, &entry.value, context); )?
-                            }),
+                            }
                         )+
-                        _ => context.unknown_key(entry, KEYS),
+                        _ => {
+                            context.leave(outer);
+                            context.unknown_key(entry, KEYS);
+                        }
                     }
+                    context.leave(outer);
                 }
                 $( $( $crate::section::section!(@$required $field, node, context); )? )+
             }

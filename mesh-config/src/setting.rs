@@ -56,15 +56,15 @@ impl Context {
 
     /// Runs `read` with the path extended by a key.
     pub(crate) fn at_key(&mut self, key: &str, read: impl FnOnce(&mut Self)) {
-        let length = self.path.len();
-        self.push_key(key);
+        let outer = self.enter_key(key);
         read(self);
-        self.path.truncate(length);
+        self.leave(outer);
     }
 
-    /// Apart from [`Context::at_key`], of which there is one per option.
+    /// Extends the path by a key; [`Context::leave`] takes what this returns.
     #[inline(never)]
-    fn push_key(&mut self, key: &str) {
+    pub(crate) fn enter_key(&mut self, key: &str) -> usize {
+        let outer = self.path.len();
         if !self.path.is_empty() {
             self.path.push('.');
         }
@@ -73,6 +73,12 @@ impl Context {
         } else {
             self.path.push_str(key);
         }
+        outer
+    }
+
+    /// Takes the path back to where it was.
+    pub(crate) fn leave(&mut self, outer: usize) {
+        self.path.truncate(outer);
     }
 
     /// Runs `read` with the path extended by a list index.
