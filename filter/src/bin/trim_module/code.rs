@@ -1,8 +1,6 @@
-//! Function bodies: which functions they name, and what is left of the section.
+//! Function bodies: which functions they name, and how they are written anew.
 
-use std::collections::BTreeSet;
-
-use crate::reader::{Reader, TrimError, write_leb};
+use crate::reader::{Reader, TrimError, write_leb, write_signed};
 
 const CALL: u8 = 0x10;
 const RETURN_CALL: u8 = 0x12;
@@ -10,9 +8,6 @@ const REF_FUNC: u8 = 0xd2;
 const END: u8 = 0x0b;
 const BR_TABLE: u8 = 0x0e;
 const MISCELLANEOUS: u8 = 0xfc;
-
-/// A body that does nothing but trap: no locals, `unreachable`, `end`.
-const TRAP: [u8; 3] = [0, 0x00, END];
 
 /// Adds the functions that a body names.
 pub(crate) fn calls(body: &[u8], found: &mut Vec<u32>) -> Result<(), TrimError> {
@@ -68,22 +63,45 @@ fn skip_immediates(opcode: u8, reader: &mut Reader<'_>) -> Result<(), TrimError>
     Ok(())
 }
 
-/// The code section with a trap for every function that nothing reaches.
-pub(crate) fn without_unreachable(
-    bodies: &[&[u8]],
-    imported: u32,
-    reached: &BTreeSet<u32>,
-) -> Vec<u8> {
-    let mut out = Vec::new();
-    write_leb(bodies.len() as u32, &mut out);
-    for (number, body) in (imported..).zip(bodies) {
-        let body = if reached.contains(&number) {
-            body
-        } else {
-            &TRAP[..]
-        };
-        write_leb(body.len() as u32, &mut out);
-        out.extend_from_slice(body);
+/// The body with other numbers of functions, and every number in as few bytes as it needs: the
+/// linker leaves five for each that it fills in.
+pub(crate) fn renumbered(body: &[u8], number: &dyn Fn(u32) -> u32) -> Result<Vec<u8>, TrimError> {
+    let mut reader = Reader::new(body);
+    for _ in 0..reader.leb()? {
+        reader.leb()?;
+        reader.byte()?;
     }
-    out
+    let mut out = body
+        .get(..body.len() - reader.rest().len())
+        .unwrap_or_default()
+        .to_vec();
+    while !reader.is_empty() {
+        let opcode = reader.byte()?;
+        out.push(opcode);
+        let unsigned = match opcode {
+            CALL | RETURN_CALL | REF_FUNC => {
+                write_leb(number(reader.leb()?), &mut out);
+                continue;
+            }
+            0x41 | 0x42 => {
+                write_signed(reader.raw_leb()?, &mut out);
+                continue;
+            }
+            // locals, globals, tables
+            0x20..=0x26 => 1,
+            // indirect calls; loads and stores
+            0x11 | 0x13 | 0x28..=0x3e => 2,
+            _ => {
+                let before = reader.rest();
+                skip_immediates(opcode, &mut reader)?;
+                let length = before.len() - reader.rest().len();
+                out.extend_from_slice(before.get(..length).unwrap_or_default());
+                continue;
+            }
+        };
+        for _ in 0..unsigned {
+            write_leb(reader.leb()?, &mut out);
+        }
+    }
+    Ok(out)
 }

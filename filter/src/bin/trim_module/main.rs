@@ -2,18 +2,22 @@
 //!
 //! The SDK exports every callback of the proxy-wasm ABI, and a proxy calls what is exported, so
 //! that unused callbacks cost time with every request. This tool removes the exports that the
-//! filter does not implement, and the code that only they could reach.
+//! filter does not implement, and the functions that only they could reach. Of equal functions one
+//! stays, and numbers take no more bytes than they need: Envoy's memory grows with the functions and
+//! the bytes of the module (docs/performance.md).
 //!
-//! What it is not: an optimiser. Functions keep their numbers; an unreachable one gets the body
-//! `unreachable`. It understands the instructions that rustc emits for this target and stops with
-//! an error at any other, rather than guessing.
+//! What it is not: an optimiser. No body does anything else than before. It understands the
+//! instructions that rustc emits for this target and stops with an error at any other, rather than
+//! guessing.
 
 mod code;
+mod fold;
 mod reader;
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 
+use fold::Numbering;
 use reader::{Reader, TrimError, write_leb};
 
 /// What the filter implements, and what the host needs to start it and to hand over memory.
@@ -36,7 +40,10 @@ const KEPT_EXPORTS: [&str; 16] = [
     "proxy_on_delete",
 ];
 
+const CUSTOM: u8 = 0;
 const IMPORT: u8 = 2;
+const FUNCTIONS: u8 = 3;
+const GLOBAL: u8 = 6;
 const EXPORT: u8 = 7;
 const START: u8 = 8;
 const ELEMENT: u8 = 9;
@@ -78,32 +85,41 @@ fn imported_functions(section: &[u8]) -> Result<u32, TrimError> {
     Ok(functions)
 }
 
-/// The export section without what is not kept, and the functions that it names.
-fn trim_exports(section: &[u8]) -> Result<(Vec<u8>, Vec<u32>), TrimError> {
+/// An export: its name, its kind and its number.
+type Export<'a> = (&'a [u8], u8, u32);
+
+/// The exports that are kept.
+fn kept_exports(section: &[u8]) -> Result<Vec<Export<'_>>, TrimError> {
     let mut reader = Reader::new(section);
-    let (mut kept, mut count, mut functions) = (Vec::new(), 0, Vec::new());
+    let mut kept = Vec::new();
     for _ in 0..reader.leb()? {
-        let entry = reader.rest();
         let name = reader.sized()?;
         let kind = reader.byte()?;
         let number = reader.leb()?;
-        if !KEPT_EXPORTS.iter().any(|kept| kept.as_bytes() == name) {
-            continue;
-        }
-        kept.extend_from_slice(
-            entry
-                .get(..entry.len() - reader.rest().len())
-                .unwrap_or(entry),
-        );
-        count += 1;
-        if kind == FUNCTION {
-            functions.push(number);
+        if KEPT_EXPORTS.iter().any(|kept| kept.as_bytes() == name) {
+            kept.push((name, kind, number));
         }
     }
+    Ok(kept)
+}
+
+/// The export section.
+fn export_section(exports: &[Export<'_>], numbering: &Numbering) -> Vec<u8> {
     let mut out = Vec::new();
-    write_leb(count, &mut out);
-    out.extend_from_slice(&kept);
-    Ok((out, functions))
+    write_leb(exports.len() as u32, &mut out);
+    for (name, kind, number) in exports {
+        write_leb(name.len() as u32, &mut out);
+        out.extend_from_slice(name);
+        out.push(*kind);
+        let is_function = *kind == FUNCTION;
+        let number = if is_function {
+            numbering.of(*number)
+        } else {
+            *number
+        };
+        write_leb(number, &mut out);
+    }
+    out
 }
 
 /// The functions of all tables: anything may call them.
@@ -120,6 +136,27 @@ fn table_functions(section: &[u8]) -> Result<Vec<u32>, TrimError> {
         }
     }
     Ok(functions)
+}
+
+/// The types of the functions that are not imported.
+fn types(section: &[u8]) -> Result<Vec<u32>, TrimError> {
+    let mut reader = Reader::new(section);
+    let count = reader.leb()?;
+    (0..count).map(|_| reader.leb()).collect()
+}
+
+/// Globals may name functions; rustc makes none that do.
+fn check_globals(section: &[u8]) -> Result<(), TrimError> {
+    let mut reader = Reader::new(section);
+    for _ in 0..reader.leb()? {
+        let kind = reader.byte()?;
+        if !(0x7c..=0x7f).contains(&kind) {
+            return Err(TrimError("global that is not a number".to_owned()));
+        }
+        reader.byte()?;
+        code::constant_expression(&mut reader)?;
+    }
+    Ok(())
 }
 
 fn bodies(section: &[u8]) -> Result<Vec<&[u8]>, TrimError> {
@@ -151,19 +188,33 @@ fn trim(module: &[u8]) -> Result<Vec<u8>, TrimError> {
         found.map_or(&b"\0"[..], |(_, content)| content)
     };
     let imported = imported_functions(find(IMPORT))?;
-    let (exports, mut roots) = trim_exports(find(EXPORT))?;
+    check_globals(find(GLOBAL))?;
+    let exports = kept_exports(find(EXPORT))?;
+    let functions = exports.iter().filter(|(_, kind, _)| *kind == FUNCTION);
+    let mut roots: Vec<u32> = functions.map(|(_, _, number)| *number).collect();
     roots.extend(table_functions(find(ELEMENT))?);
     if let Some((_, start)) = sections.iter().find(|(number, _)| *number == START) {
         roots.push(Reader::new(start).leb()?);
     }
+    let types = types(find(FUNCTIONS))?;
     let bodies = bodies(find(CODE))?;
     let reached = reachable(roots, imported, &bodies)?;
+    let numbering = Numbering::new(&types, &bodies, imported, &reached)?;
 
     let mut out = module.get(..8).unwrap_or_default().to_vec();
     for (number, content) in sections {
         let content = match number {
-            EXPORT => exports.clone(),
-            CODE => code::without_unreachable(&bodies, imported, &reached),
+            FUNCTIONS => numbering.types(&types),
+            EXPORT => export_section(&exports, &numbering),
+            START => {
+                let mut start = Vec::new();
+                write_leb(numbering.of(Reader::new(content).leb()?), &mut start);
+                start
+            }
+            ELEMENT => numbering.tables(content)?,
+            CODE => numbering.code(&bodies)?,
+            // Names and the like would speak of the old numbers.
+            CUSTOM => continue,
             _ => content.to_vec(),
         };
         out.push(number);

@@ -49,10 +49,15 @@ impl<'a> Reader<'a> {
         Err(TrimError("a number is too long".to_owned()))
     }
 
+    /// The bytes of a number of any kind and length.
+    pub(crate) fn raw_leb(&mut self) -> Result<&'a [u8], TrimError> {
+        let last = self.rest.iter().position(|byte| *byte < 0x80);
+        self.take(last.map_or(usize::MAX, |last| last + 1))
+    }
+
     /// A number of any kind and length that does not matter.
     pub(crate) fn skip_leb(&mut self) -> Result<(), TrimError> {
-        while self.byte()? >= 0x80 {}
-        Ok(())
+        self.raw_leb().map(drop)
     }
 
     /// Bytes with their length in front.
@@ -69,4 +74,20 @@ pub(crate) fn write_leb(mut value: u32, out: &mut Vec<u8>) {
         value >>= 7;
     }
     out.push(value as u8);
+}
+
+/// Writes a signed number, of which these are the bytes, without the groups that only repeat its
+/// sign.
+pub(crate) fn write_signed(mut bytes: &[u8], out: &mut Vec<u8>) {
+    while let [head @ .., before, last] = bytes {
+        let sign = if before & 0x40 == 0 { 0x00 } else { 0x7f };
+        if *last != sign {
+            break;
+        }
+        bytes = bytes.get(..=head.len()).unwrap_or_default();
+    }
+    if let Some((last, head)) = bytes.split_last() {
+        out.extend_from_slice(head);
+        out.push(last & 0x7f);
+    }
 }
