@@ -277,7 +277,8 @@ impl Assembly {
 
     /// Keeps memory within its bound.
     fn shrink(&mut self) {
-        let most = self.limits.bytes - self.limits.bytes / DUE_SHARE;
+        let due = self.due.capacity() * size_of::<Due>();
+        let most = self.limits.bytes.saturating_sub(due);
         while self.traces.bytes() > most && self.traces.len() > 1 {
             if !self.forget() {
                 return;

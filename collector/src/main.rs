@@ -26,8 +26,9 @@ mod allocator {
 
     /// Arenas beyond it do not make allocation faster.
     const MOST_ARENAS: usize = 8;
-    /// From this size on a block goes back as soon as it is freed.
-    const LARGE: c_int = 512 << 10;
+    /// From this size on a block goes back as soon as it is freed. Column buffers are smaller: asking
+    /// the system for each of them costs more than it saves.
+    const LARGE: c_int = 1 << 20;
     /// Free memory at the end of the heap that may stay.
     const SPARE: c_int = 8 << 20;
 

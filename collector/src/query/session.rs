@@ -28,7 +28,7 @@ pub(crate) struct Limits {
     pub(crate) bytes: usize,
     /// Time of one query. Defaults to 30 s.
     pub(crate) time: Duration,
-    /// Memory of all queries together. Defaults to 128 MiB.
+    /// Memory of all queries together. Defaults to 256 MiB.
     pub(crate) memory: usize,
     /// Bytes that sorts and joins may spill to the data folder. Defaults to 1 GiB.
     pub(crate) spill: u64,
@@ -48,7 +48,7 @@ impl Default for Limits {
             rows: 10_000,
             bytes: 64 << 20,
             time: Duration::from_secs(30),
-            memory: 128 << 20,
+            memory: 256 << 20,
             spill: 1 << 30,
             concurrent: 4,
             cache: 16 << 20,

@@ -404,8 +404,24 @@ fn properties((traces, pages): (u64, Pages), time: &str) -> Result<WriterPropert
             .set_column_bloom_filter_max_ndv(column(), traces.clamp(1, ROW_GROUP_ROWS as u64));
     }
     // Values that never repeat only waste the dictionary's memory.
-    for column in ["trace_id", "span_id", "parent_id", "attributes", time] {
+    for column in [
+        "trace_id",
+        "span_id",
+        "parent_id",
+        "attributes",
+        "trace_state",
+        "duration_ms",
+        time,
+    ] {
         builder = builder.set_column_dictionary_enabled(ColumnPath::from(column), false);
+    }
+    // The smallest and the largest of these exclude nothing.
+    for column in RAW
+        .into_iter()
+        .chain(["span_id", "parent_id", "trace_state"])
+    {
+        let column = ColumnPath::from(column);
+        builder = builder.set_column_statistics_enabled(column, EnabledStatistics::None);
     }
     Ok(builder.build())
 }
