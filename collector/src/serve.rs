@@ -30,9 +30,8 @@ use crate::store::Settings;
 const SIGXFSZ: i32 = 25;
 /// Memory of the process, unless its parts' shares are more.
 const MEMORY: usize = 512 << 20;
-/// What is resident beside the shares of what is always there: buffers of the log and of files,
-/// requests in work, queries. Queries give way first when all of it comes together.
-const BUFFERS: usize = 240 << 20;
+/// What is resident beside the shares: buffers of the log and of files, requests in work.
+const BUFFERS: usize = 96 << 20;
 /// How often the age of the open generation is looked at.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -209,7 +208,7 @@ fn open(args: &ServeArgs) -> Result<(App, Forwarder), ServeError> {
     let query_limits = query::Limits::default();
     let shares = hot_bytes
         .saturating_add((args.dedup_mib + args.assembly_mib) << 20)
-        .saturating_add(BUFFERS);
+        .saturating_add(query_limits.all_memory() + BUFFERS);
     let settings = Settings {
         hot_bytes,
         memory_bytes: args

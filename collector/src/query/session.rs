@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 
 use datafusion::arrow::array::{Array as _, ArrayRef, AsArray as _, RecordBatch};
 use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::common::TableReference;
 use datafusion::error::DataFusionError;
 use datafusion::execution::context::SQLOptions;
+use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
 use futures::{FutureExt as _, StreamExt as _};
@@ -28,9 +30,12 @@ pub(crate) struct Limits {
     pub(crate) bytes: usize,
     /// Time of one query. Defaults to 30 s.
     pub(crate) time: Duration,
-    /// Memory of all queries together. Defaults to 256 MiB.
+    /// Memory of all queries together, without the one that spills. Defaults to 96 MiB.
     pub(crate) memory: usize,
-    /// Bytes that sorts and joins may spill to the data folder. Defaults to 1 GiB.
+    /// Memory of the query that spills: one at a time, after it did not fit beside the others.
+    /// Defaults to 32 MiB.
+    pub(crate) spilling: usize,
+    /// Bytes that sorts and joins may spill to the data folder. Defaults to 2 GiB.
     pub(crate) spill: u64,
     /// Queries at a time; more wait for up to `time`. Defaults to 4.
     pub(crate) concurrent: usize,
@@ -48,13 +53,21 @@ impl Default for Limits {
             rows: 10_000,
             bytes: 64 << 20,
             time: Duration::from_secs(30),
-            memory: 256 << 20,
-            spill: 1 << 30,
+            memory: 96 << 20,
+            spilling: 32 << 20,
+            spill: 2 << 30,
             concurrent: 4,
             cache: 16 << 20,
             footers: 32 << 20,
             text: 64 << 10,
         }
+    }
+}
+
+impl Limits {
+    /// Memory of all queries together.
+    pub(crate) fn all_memory(&self) -> usize {
+        self.memory + self.spilling
     }
 }
 
@@ -67,6 +80,9 @@ pub(crate) enum QueryError {
     /// A limit was hit.
     #[error("{0}")]
     Limit(String),
+    /// It did not fit into the memory of queries.
+    #[error("query needs more memory than queries may use")]
+    Memory,
     /// Reading failed.
     #[error("query failed: {0}")]
     Failed(String),
@@ -75,9 +91,7 @@ pub(crate) enum QueryError {
 impl From<DataFusionError> for QueryError {
     fn from(error: DataFusionError) -> Self {
         match error.find_root() {
-            DataFusionError::ResourcesExhausted(_) => {
-                Self::Limit("query needs more memory than queries may use".to_owned())
-            }
+            DataFusionError::ResourcesExhausted(_) => Self::Memory,
             DataFusionError::SQL(..)
             | DataFusionError::Plan(_)
             | DataFusionError::SchemaError(..)
@@ -105,11 +119,27 @@ pub(crate) struct Answer {
     pub(crate) elapsed: Duration,
 }
 
+/// How queries are planned, and with which memory.
+struct Plans {
+    runtime: Arc<RuntimeEnv>,
+    config: SessionConfig,
+}
+
+impl Plans {
+    fn context(&self) -> SessionContext {
+        SessionContext::new_with_config_rt(self.config.clone(), self.runtime.clone())
+    }
+}
+
 /// Runs queries; caches of file footers are shared between them.
 pub(crate) struct QueryEngine {
     limits: Limits,
-    runtime: Arc<RuntimeEnv>,
-    config: SessionConfig,
+    /// For queries that fit into memory.
+    ready: Plans,
+    /// For the others: sorts and merges instead of hash tables, each with a share of the memory.
+    spilling: Plans,
+    /// One query spills at a time.
+    spill_slot: Semaphore,
     pub(super) cache: Arc<Cache>,
     slots: Semaphore,
 }
@@ -117,20 +147,38 @@ pub(crate) struct QueryEngine {
 impl QueryEngine {
     /// An engine that spills below `spill_dir` (only if it has to).
     pub(crate) fn new(limits: Limits, spill_dir: &Path) -> Result<Self, QueryError> {
-        let runtime = RuntimeEnvBuilder::new()
-            .with_memory_limit(limits.memory, 1.0)
-            .with_temp_file_path(spill_dir)
-            .with_max_temp_directory_size(limits.spill)
-            .with_metadata_cache_limit(limits.footers)
-            .build_arc()?;
         let workers = std::thread::available_parallelism().map_or(2, usize::from);
         let config = SessionConfig::new()
             .with_target_partitions(workers)
             .with_information_schema(true);
+        let runtime = RuntimeEnvBuilder::new()
+            .with_temp_file_path(spill_dir)
+            .with_max_temp_directory_size(limits.spill)
+            .with_metadata_cache_limit(limits.footers)
+            .with_memory_limit(limits.memory, 1.0)
+            .build_arc()?;
+        let ready = Plans {
+            runtime,
+            config: config.clone(),
+        };
+        // Few operators and small batches: each gets a share of little memory. With one
+        // partition there would be hash joins all the same.
+        let mut config = config
+            .with_target_partitions(2)
+            .with_batch_size(1_024)
+            .with_sort_spill_reservation_bytes(limits.spilling / 32);
+        config.options_mut().optimizer.prefer_hash_join = false;
+        let spilling = Plans {
+            runtime: RuntimeEnvBuilder::from_runtime_env(&ready.runtime)
+                .with_memory_pool(Arc::new(FairSpillPool::new(limits.spilling)))
+                .build_arc()?,
+            config,
+        };
         Ok(Self {
             limits,
-            runtime,
-            config,
+            ready,
+            spilling,
+            spill_slot: Semaphore::new(1),
             cache: Arc::new(Cache::new(limits.cache)),
             slots: Semaphore::new(limits.concurrent),
         })
@@ -139,8 +187,10 @@ impl QueryEngine {
     /// Bytes that queries have taken, with the sums that are kept for the next ones, and may take.
     /// Footers of files are bounded ([`Limits::footers`]) and not among them.
     pub(crate) fn memory(&self) -> (usize, usize) {
-        let taken = self.runtime.memory_pool.reserved() + self.cache.used();
-        (taken, self.limits.memory + self.limits.cache)
+        let limits = &self.limits;
+        let reserved = |plans: &Plans| plans.runtime.memory_pool.reserved();
+        let taken = reserved(&self.ready) + reserved(&self.spilling) + self.cache.used();
+        (taken, limits.all_memory() + limits.cache)
     }
 
     /// Runs one SQL text over a view of everything.
@@ -163,24 +213,19 @@ impl QueryEngine {
         }
         let start = Instant::now();
         let work = async {
-            let _slot =
-                self.slots.acquire().await.map_err(|_| {
-                    QueryError::Failed("queries are not accepted any more".to_owned())
-                })?;
-            let context =
-                SessionContext::new_with_config_rt(self.config.clone(), self.runtime.clone());
-            let state = context.state();
+            let _slot = self.slots.acquire().await.map_err(|_| closed())?;
+            let state = self.ready.context().state();
             let dialect = state.config().options().sql_parser.dialect;
             let statement = state.sql_to_statement(text, &dialect)?;
             let named = state.resolve_table_references(&statement)?;
             let snapshot = view(tables::kinds(&named))?;
-            tables::register(&context, &snapshot, &self.cache, &named).await?;
-            let options = SQLOptions::new()
-                .with_allow_ddl(false)
-                .with_allow_dml(false)
-                .with_allow_statements(false);
-            let frame = context.sql_with_options(text, options).await?;
-            self.collect(frame, start).await
+            let answer = self.run(&self.ready, &snapshot, &named, text, start).await;
+            let Err(QueryError::Memory) = answer else {
+                return answer;
+            };
+            let _slot = self.spill_slot.acquire().await.map_err(|_| closed())?;
+            self.run(&self.spilling, &snapshot, &named, text, start)
+                .await
         };
         // The planner and some operators panic on rare plans; one query must not take its
         // connection along. What it touched (a session of its own) is dropped.
@@ -195,6 +240,24 @@ impl QueryEngine {
                 self.limits.time.as_secs()
             ))),
         }
+    }
+
+    async fn run(
+        &self,
+        plans: &Plans,
+        snapshot: &Snapshot,
+        named: &[TableReference],
+        text: &str,
+        start: Instant,
+    ) -> Result<Answer, QueryError> {
+        let context = plans.context();
+        tables::register(&context, snapshot, &self.cache, named).await?;
+        let options = SQLOptions::new()
+            .with_allow_ddl(false)
+            .with_allow_dml(false)
+            .with_allow_statements(false);
+        let frame = context.sql_with_options(text, options).await?;
+        self.collect(frame, start).await
     }
 
     async fn collect(&self, frame: DataFrame, start: Instant) -> Result<Answer, QueryError> {
@@ -225,6 +288,10 @@ impl QueryEngine {
             elapsed: start.elapsed(),
         })
     }
+}
+
+fn closed() -> QueryError {
+    QueryError::Failed("queries are not accepted any more".to_owned())
 }
 
 /// Bytes of an answer's rows. Text columns point into chunks that they share with each other and

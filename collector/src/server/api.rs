@@ -119,7 +119,7 @@ fn respond(result: Result<Answer, QueryError>, format: Format) -> Response {
         Err(problem) => {
             let status = match &problem {
                 QueryError::Refused(_) => StatusCode::BAD_REQUEST,
-                QueryError::Limit(_) => StatusCode::UNPROCESSABLE_ENTITY,
+                QueryError::Limit(_) | QueryError::Memory => StatusCode::UNPROCESSABLE_ENTITY,
                 QueryError::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
             };
             return error(status, &problem.to_string());
