@@ -1,7 +1,8 @@
 //! What a request costs a real Envoy with our filter, with others, and with none.
 //!
 //! `cargo bench -p bench --bench envoy` (`-- --quick` for a short look, `-- --direct` for one
-//! table, `-- --memory` for memory alone). The figure is processor time of the whole Envoy process per request, exporting included.
+//! table, `-- --memory` for memory alone, `-- --module=<path>`, as often as wanted, to compare
+//! modules with each other instead). The figure is processor time of the whole Envoy process per request, exporting included.
 //! Each variant is a process of its own with one worker; all of a generation run at the same time
 //! and are visited in random order in short slices of exactly as many requests, so that the
 //! machine's moods hit all alike. The time of a visit runs to the variant's next visit, less what
@@ -36,7 +37,7 @@ use std::time::{Duration, Instant};
 
 use load::{Load, Received, Requests};
 use proxy::Proxy;
-use variants::{ALL, Place, Variant};
+use variants::{Place, Variant};
 
 /// How much is measured.
 struct Extent {
@@ -90,7 +91,13 @@ fn main() {
     std::fs::write(&empty_module, empty_module::bytes()).unwrap();
     let module = proxy::module();
     let (upstream, _) = load::serve();
-    memory::report(&module, &folder, has("--quick"));
+    let modules: Vec<PathBuf> = std::env::args()
+        .filter_map(|argument| argument.strip_prefix("--module=").map(PathBuf::from))
+        .collect();
+    let all = variants::all(&modules);
+    if modules.is_empty() {
+        memory::report(&module, &folder, has("--quick"));
+    }
     for proxied in [false, true] {
         if has("--memory") || proxied && has("--direct") {
             break;
@@ -99,15 +106,23 @@ fn main() {
         let place = Place {
             module: &module,
             empty_module: &empty_module,
+            modules: &modules,
             upstream: proxied.then_some(upstream),
             receiver,
         };
-        let mut found: Vec<Found> = ALL.iter().map(|_| Found::default()).collect();
+        let mut found: Vec<Found> = all.iter().map(|_| Found::default()).collect();
         for generation in 0..extent.generations {
             let folder = folder.join(format!("{proxied}-{generation}"));
-            run_generation(&extent, &place, &folder, generation as u64, &mut found);
+            run_generation(
+                &extent,
+                &place,
+                &all,
+                &folder,
+                generation as u64,
+                &mut found,
+            );
         }
-        report(proxied, &extent, &found, &received);
+        report(proxied, &extent, &all, &found, &received);
     }
     let _ = std::fs::remove_dir_all(&folder);
 }
@@ -116,6 +131,7 @@ fn main() {
 fn run_generation(
     extent: &Extent,
     place: &Place<'_>,
+    all: &[Variant],
     folder: &std::path::Path,
     seed: u64,
     found: &mut [Found],
@@ -124,11 +140,11 @@ fn run_generation(
         let folder: PathBuf = folder.join(index.to_string());
         Proxy::start(&variants::configuration(*variant, place), folder, 1)
     };
-    let mut proxies: Vec<Proxy> = ALL.iter().enumerate().map(start).collect();
+    let mut proxies: Vec<Proxy> = all.iter().enumerate().map(start).collect();
     let mut loads = Vec::new();
     for (index, proxy) in proxies.iter_mut().enumerate() {
         proxy.wait();
-        let requests = Requests::new(ALL[index].parent_flag(), seed * 100 + index as u64);
+        let requests = Requests::new(all[index].parent_flag(), seed * 100 + index as u64);
         let mut load = Load::new(proxy.address(), requests);
         load.slice(WARM_UP);
         found[index].requests += WARM_UP as u64;
@@ -144,9 +160,9 @@ fn run_generation(
         .collect();
 
     let mut rng = fastrand::Rng::with_seed(seed);
-    let mut order: Vec<usize> = (0..ALL.len()).collect();
+    let mut order: Vec<usize> = (0..all.len()).collect();
     // When each was last visited, and its processor time then.
-    let mut last: Vec<Option<(Instant, u64)>> = vec![None; ALL.len()];
+    let mut last: Vec<Option<(Instant, u64)>> = vec![None; all.len()];
     let mut close = |index: usize, proxy: &Proxy, last: Option<(Instant, u64)>| {
         let now = proxy.cpu_nanos();
         if let Some((since, before)) = last {
@@ -198,7 +214,7 @@ fn quantile(values: &[f64], share: f64) -> f64 {
     values[((values.len() - 1) as f64 * share) as usize]
 }
 
-fn report(proxied: bool, extent: &Extent, found: &[Found], received: &Received) {
+fn report(proxied: bool, extent: &Extent, all: &[Variant], found: &[Found], received: &Received) {
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let what = if proxied {
         "through an upstream"
@@ -219,7 +235,7 @@ fn report(proxied: bool, extent: &Extent, found: &[Found], received: &Received) 
     let base = trimmed_mean(&found[0].visits);
     let base_p99 = quantile(&found[0].latencies, 0.99);
     let received = received.lock().unwrap();
-    for (variant, found) in ALL.iter().zip(found) {
+    for (variant, found) in all.iter().zip(found) {
         let mean = trimmed_mean(&found.visits);
         let p99 = quantile(&found.latencies, 0.99);
         let sent = received.get(&variant.path()).copied().unwrap_or_default();
@@ -234,13 +250,16 @@ fn report(proxied: bool, extent: &Extent, found: &[Found], received: &Received) 
             found.resident_mib,
         );
     }
-    goals(proxied, found);
+    goals(proxied, all, found);
 }
 
 /// Prints which goals of docs/performance.md are reached.
-fn goals(proxied: bool, found: &[Found]) {
+fn goals(proxied: bool, all: &[Variant], found: &[Found]) {
+    if !all.contains(&Variant::Ours(0.0)) {
+        return;
+    }
     let of = |wanted: Variant| {
-        let index = ALL.iter().position(|variant| *variant == wanted).unwrap();
+        let index = all.iter().position(|variant| *variant == wanted).unwrap();
         trimmed_mean(&found[index].visits)
     };
     let base = of(Variant::Nothing);
@@ -272,7 +291,7 @@ fn goals(proxied: bool, found: &[Found]) {
         println!("goal: {what}: {ratio:.2}, at most {limit:.2}: {verdict}");
     }
     let p99 = |wanted: Variant| {
-        let index = ALL.iter().position(|variant| *variant == wanted).unwrap();
+        let index = all.iter().position(|variant| *variant == wanted).unwrap();
         quantile(&found[index].latencies, 0.99)
     };
     let added = p99(Variant::Ours(0.0)) - p99(Variant::Nothing);

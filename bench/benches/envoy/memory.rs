@@ -28,6 +28,7 @@ pub(crate) fn report(module: &Path, folder: &Path, quick: bool) {
     let place = Place {
         module,
         empty_module: module,
+        modules: &[],
         upstream: None,
         receiver,
     };

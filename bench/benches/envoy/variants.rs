@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The specification's rules, on every variant of ours; the rate is the variant's.
 const RULES: &str = r#"[
@@ -38,10 +38,12 @@ pub(crate) enum Variant {
     /// Envoy's OpenTelemetry tracer at a rate in per cent.
     Native(u32),
     Lua,
+    /// One of the modules named on the command line, at 0 %.
+    Named(usize),
 }
 
 /// All of them, in the order of the table.
-pub(crate) const ALL: [Variant; 9] = [
+const ALL: [Variant; 9] = [
     Variant::Nothing,
     Variant::Control,
     Variant::EmptyModule,
@@ -53,6 +55,18 @@ pub(crate) const ALL: [Variant; 9] = [
     Variant::Lua,
 ];
 
+/// What a run compares: everything, or the named modules with no filter.
+pub(crate) fn all(modules: &[PathBuf]) -> Vec<Variant> {
+    if modules.is_empty() {
+        return ALL.to_vec();
+    }
+    let named = (0..modules.len()).map(Variant::Named);
+    [Variant::Nothing, Variant::Control]
+        .into_iter()
+        .chain(named)
+        .collect()
+}
+
 impl Variant {
     pub(crate) fn name(self) -> String {
         match self {
@@ -63,6 +77,7 @@ impl Variant {
             Self::Ours(rate) => format!("tracemeter, {} %", rate * 100.0),
             Self::Native(percent) => format!("Envoy's OTel tracer, {percent} %"),
             Self::Lua => "Lua, same three headers".to_owned(),
+            Self::Named(index) => format!("module {}", index + 1),
         }
     }
 
@@ -86,7 +101,12 @@ impl Variant {
     pub(crate) fn exports(self) -> bool {
         !matches!(
             self,
-            Self::Nothing | Self::Control | Self::EmptyModule | Self::Lua | Self::Ours(0.0)
+            Self::Nothing
+                | Self::Control
+                | Self::EmptyModule
+                | Self::Lua
+                | Self::Ours(0.0)
+                | Self::Named(_)
         )
     }
 }
@@ -95,6 +115,7 @@ impl Variant {
 pub(crate) struct Place<'a> {
     pub(crate) module: &'a Path,
     pub(crate) empty_module: &'a Path,
+    pub(crate) modules: &'a [PathBuf],
     /// `None`: the proxy answers itself.
     pub(crate) upstream: Option<SocketAddr>,
     pub(crate) receiver: SocketAddr,
@@ -178,15 +199,8 @@ fn filter(variant: Variant, place: &Place<'_>) -> String {
     match variant {
         Variant::Nothing | Variant::Control | Variant::Native(_) => String::new(),
         Variant::EmptyModule => wasm(place.empty_module, ""),
-        Variant::Ours(rate) => {
-            let path = variant.path();
-            let policy = format!(
-                r#"{{"sampling": {{"default_rate": {rate}, "priority_rules": {RULES},
-                    "adaptive": {{"enabled": false}}, "low_volume": {{"traces_per_minute": 0}}}},
-                  "export": {{"cluster": "receiver", "path": "{path}"}}}}"#
-            );
-            wasm(place.module, &policy)
-        }
+        Variant::Ours(rate) => wasm(place.module, &policy(variant, rate)),
+        Variant::Named(index) => wasm(&place.modules[index], &policy(variant, 0.0)),
         Variant::Lua => format!(
             r#"          - name: envoy.filters.http.lua
             typed_config:
@@ -195,6 +209,15 @@ fn filter(variant: Variant, place: &Place<'_>) -> String {
 "#
         ),
     }
+}
+
+fn policy(variant: Variant, rate: f64) -> String {
+    let path = variant.path();
+    format!(
+        r#"{{"sampling": {{"default_rate": {rate}, "priority_rules": {RULES},
+            "adaptive": {{"enabled": false}}, "low_volume": {{"traces_per_minute": 0}}}},
+          "export": {{"cluster": "receiver", "path": "{path}"}}}}"#
+    )
 }
 
 fn wasm(module: &Path, policy: &str) -> String {
