@@ -1,6 +1,7 @@
 //! Makes a module count what it executes, exactly.
 //!
-//! Every stretch of operators that run together adds their number to a global. (The fuel of an
+//! Every stretch of operators that run together adds their number to a global, and one to a number
+//! of its own in a second memory, which tells what code has run at all (`footprint.rs`). (The fuel of an
 //! interpreter is no such count: it charges a function for all of its operators when it is entered,
 //! those behind an early exit included, two to three times of what runs here.) `block`, `loop`,
 //! `else` and `end` are syntax and count nothing; copying and filling memory counts one for each
@@ -11,15 +12,35 @@ use std::convert::Infallible;
 use wasm_encoder::reencode::{Error, Reencode, utils};
 use wasm_encoder::{
     CodeSection, ConstExpr, ExportKind, ExportSection, Function, FunctionSection, GlobalSection,
-    GlobalType, Instruction, Module, TypeSection, ValType,
+    GlobalType, Instruction, MemArg, MemorySection, MemoryType, Module, TypeSection, ValType,
 };
 use wasmparser::{
     CodeSectionReader, ExportSectionReader, FunctionBody, FunctionSectionReader,
-    GlobalSectionReader, Operator, Parser, Payload, TypeRef, TypeSectionReader,
+    GlobalSectionReader, MemorySectionReader, Operator, Parser, Payload, TypeRef,
+    TypeSectionReader,
 };
 
 /// Name of the exported global.
 pub(crate) const COUNTER: &str = "operators executed";
+
+/// Name of the exported memory: how often each stretch ran, 32 bits each.
+pub(crate) const RUNS: &str = "runs of stretches";
+
+/// Pages of that memory; a stretch is hardly ever shorter than four bytes.
+const RUNS_PAGES: u64 = 16;
+
+/// The module's own memory is the first one.
+const RUNS_MEMORY: u32 = 1;
+
+/// A stretch of operators that run together.
+pub(crate) struct Stretch {
+    /// Its function, counted from the first one that is not imported.
+    pub(crate) function: u32,
+    /// Whether the function begins with it.
+    pub(crate) is_entry: bool,
+    pub(crate) bytes: u64,
+    pub(crate) operators: u64,
+}
 
 /// Places of what is added to a module.
 #[derive(Default)]
@@ -29,6 +50,9 @@ struct Counting {
     bulk_type: u32,
     copy: u32,
     fill: u32,
+    /// Bodies so far.
+    bodies: u32,
+    stretches: Vec<Stretch>,
 }
 
 type Outcome = Result<(), Error<Infallible>>;
@@ -65,6 +89,25 @@ impl Counting {
         function.instruction(&Instruction::GlobalSet(self.counter));
     }
 
+    /// Adds one to the runs of the stretch that comes next.
+    fn count_run(&self, function: &mut Function) {
+        let place = MemArg {
+            offset: 4 * self.stretches.len() as u64,
+            align: 2,
+            memory_index: RUNS_MEMORY,
+        };
+        for instruction in [
+            Instruction::I32Const(0),
+            Instruction::I32Const(0),
+            Instruction::I32Load(place),
+            Instruction::I32Const(1),
+            Instruction::I32Add,
+            Instruction::I32Store(place),
+        ] {
+            function.instruction(&instruction);
+        }
+    }
+
     fn body(&mut self, body: &FunctionBody<'_>) -> Result<Function, Error<Infallible>> {
         let mut locals = Vec::new();
         for group in body.get_locals_reader()? {
@@ -73,13 +116,27 @@ impl Counting {
         }
         let mut function = Function::new(locals);
         let reader = body.get_operators_reader()?;
-        let operators = reader.into_iter().collect::<Result<Vec<_>, _>>()?;
-        for stretch in operators.split_inclusive(ends_stretch) {
-            let count = stretch.iter().filter(|known| !is_syntax(known)).count();
+        let operators = reader.into_iter_with_offsets();
+        let operators = operators.collect::<Result<Vec<_>, _>>()?;
+        let mut rest = &operators[..];
+        while !rest.is_empty() {
+            let end = rest.iter().position(|(operator, _)| ends_stretch(operator));
+            let (stretch, behind) = rest.split_at(end.map_or(rest.len(), |end| end + 1));
+            let behind_at = behind.first().map_or(body.range().end, |(_, at)| *at);
+            let count = stretch.iter().filter(|(known, _)| !is_syntax(known));
+            let count = count.count();
+            self.count_run(&mut function);
+            self.stretches.push(Stretch {
+                function: self.bodies,
+                is_entry: rest.len() == operators.len(),
+                bytes: (behind_at - stretch[0].1) as u64,
+                operators: count as u64,
+            });
+            rest = behind;
             if count > 0 {
                 self.add(&mut function, &[Instruction::I64Const(count as i64)]);
             }
-            for operator in stretch {
+            for (operator, _) in stretch {
                 let instruction = match operator {
                     Operator::MemoryCopy { .. } => Instruction::Call(self.copy),
                     Operator::MemoryFill { .. } => Instruction::Call(self.fill),
@@ -88,6 +145,7 @@ impl Counting {
                 function.instruction(&instruction);
             }
         }
+        self.bodies += 1;
         Ok(function)
     }
 
@@ -134,6 +192,22 @@ impl Reencode for Counting {
         Ok(())
     }
 
+    fn parse_memory_section(
+        &mut self,
+        memories: &mut MemorySection,
+        section: MemorySectionReader<'_>,
+    ) -> Outcome {
+        utils::parse_memory_section(self, memories, section)?;
+        memories.memory(MemoryType {
+            minimum: RUNS_PAGES,
+            maximum: None,
+            memory64: false,
+            shared: false,
+            page_size_log2: None,
+        });
+        Ok(())
+    }
+
     fn parse_global_section(
         &mut self,
         globals: &mut GlobalSection,
@@ -157,6 +231,7 @@ impl Reencode for Counting {
     ) -> Outcome {
         utils::parse_export_section(self, exports, section)?;
         exports.export(COUNTER, ExportKind::Global, self.counter);
+        exports.export(RUNS, ExportKind::Memory, RUNS_MEMORY);
         Ok(())
     }
 
@@ -178,8 +253,9 @@ impl Reencode for Counting {
     }
 }
 
-/// The module with its counter. It imports no globals.
-pub(crate) fn counting(module: &[u8]) -> Vec<u8> {
+/// The module with its counters, and the stretches in the order of their numbers. It imports
+/// nothing but functions.
+pub(crate) fn counting(module: &[u8]) -> (Vec<u8>, Vec<Stretch>) {
     let mut functions = 0;
     for payload in Parser::new(0).parse_all(module) {
         match payload.unwrap() {
@@ -201,5 +277,7 @@ pub(crate) fn counting(module: &[u8]) -> Vec<u8> {
     counting
         .parse_core_module(&mut counted, Parser::new(0), module)
         .unwrap();
-    counted.finish()
+    let room = RUNS_PAGES as usize * 65_536 / 4;
+    assert!(counting.stretches.len() <= room, "`RUNS_PAGES` too small");
+    (counted.finish(), counting.stretches)
 }

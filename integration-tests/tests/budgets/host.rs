@@ -12,7 +12,7 @@ use wasmi::{
     Caller, Engine, Error, Extern, ExternType, Func, Instance, Linker, Memory, Module, Store, Val,
 };
 
-use crate::count::{COUNTER, counting};
+use crate::count::{COUNTER, RUNS, Stretch, counting};
 
 pub(crate) type Headers = Vec<(String, Vec<u8>)>;
 
@@ -58,6 +58,7 @@ pub(crate) struct Proxy {
     store: Store<World>,
     instance: Instance,
     streams: i32,
+    pub(crate) stretches: Vec<Stretch>,
 }
 
 /// One request of a case.
@@ -277,7 +278,8 @@ impl Proxy {
     /// The module, started with a policy (JSON).
     pub(crate) fn start(module: &[u8], policy: &str) -> Self {
         let engine = Engine::default();
-        let module = Module::new(&engine, counting(module)).unwrap();
+        let (counted, stretches) = counting(module);
+        let module = Module::new(&engine, counted).unwrap();
         let mut linker = Linker::new(&engine);
         link(&mut linker, &module);
         let mut world = World {
@@ -294,6 +296,7 @@ impl Proxy {
             store,
             instance,
             streams: ROOT,
+            stretches,
         };
         proxy.integer("xds/listener_direction", 1);
         proxy.callback("_initialize", &[]);
@@ -326,6 +329,17 @@ impl Proxy {
     fn executed(&self) -> u64 {
         let counter = self.instance.get_global(&self.store, COUNTER).unwrap();
         counter.get(&self.store).i64().unwrap() as u64
+    }
+
+    /// How often each stretch ran since the last look.
+    pub(crate) fn runs(&mut self) -> Vec<u32> {
+        let memory = self.instance.get_memory(&self.store, RUNS).unwrap();
+        let numbers = memory.data_mut(&mut self.store);
+        let numbers = &mut numbers[..4 * self.stretches.len()];
+        let runs = numbers.as_chunks().0.iter();
+        let runs = runs.map(|bytes| u32::from_le_bytes(*bytes)).collect();
+        numbers.fill(0);
+        runs
     }
 
     /// One whole request with its phases as Envoy makes them, HTTP/1.1 without a request body.
