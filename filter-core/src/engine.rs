@@ -26,13 +26,16 @@ use crate::per_minute::PerMinute;
 use crate::rates::Rates;
 use crate::redact::Tenants;
 use crate::reply::in_flight::InFlight;
-use crate::route::Routes;
+use crate::route::{CappedNames, Routes};
 use crate::settings::Settings;
 use crate::state::{Came, RequestState};
 use outlet::Outlet;
 
 /// Requests of a configuration of which every one is checked for an overwritten traceparent.
 const OVERWRITE_CHECK_FIRST: u64 = 32;
+
+/// Called hosts that have a number, for the ledger; further ones take longer to count.
+const MAX_PEERS: usize = 1024;
 
 /// One request as it reaches the filter.
 #[derive(Debug, Clone, Copy)]
@@ -82,6 +85,8 @@ pub struct Engine {
     writer: Writer,
     routes: Routes,
     tenants: Tenants,
+    /// Called hosts, numbered.
+    peers: CappedNames,
     low_volume: PerMinute,
     /// Present where the adaptive rates have a say.
     rates: Option<Rates>,
@@ -117,6 +122,7 @@ impl Engine {
             writer: Writer::new(settings.writer()),
             routes: Routes::new(settings.routes()),
             tenants: Tenants::new(policy),
+            peers: CappedNames::new(MAX_PEERS),
             rates: settings.rates(&identity),
             low_volume: PerMinute::new(sampling.low_volume.traces_per_minute, max_routes),
             client_errors: PerMinute::new(sampling.error_flood.kept_per_minute, max_routes),

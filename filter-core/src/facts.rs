@@ -8,6 +8,7 @@
 //! are named by the policy, at most [`MAX_KEPT`] of them.
 
 use crate::headers::RequestHeaders;
+use crate::route::Route;
 
 /// Longest value kept; a longer path or header is cut (it only feeds attributes and rules).
 pub const MAX_VALUE_BYTES: usize = 1024;
@@ -53,22 +54,30 @@ impl Protocol {
     }
 }
 
-/// A piece of the buffer.
+/// A piece of the buffer, which never holds more than [`MAX_KEPT`] and a few values.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Piece {
-    start: u32,
-    len: u32,
+    start: u16,
+    len: u16,
 }
+
+const _: () = assert!((MAX_KEPT + FIXED) * MAX_VALUE_BYTES <= u16::MAX as usize);
+
+/// Pieces of every request: method, path, scheme, authority, route.
+const FIXED: usize = 5;
+const METHOD: usize = 0;
+const PATH: usize = 1;
+const SCHEME: usize = 2;
+const AUTHORITY: usize = 3;
+const ROUTE: usize = 4;
 
 /// See the module documentation.
 #[derive(Debug, Clone, Default)]
 pub struct Facts {
     buffer: Vec<u8>,
-    method: Piece,
-    path: Piece,
-    scheme: Piece,
-    authority: Piece,
-    route: Piece,
+    fixed: [Piece; FIXED],
+    /// Number of the route.
+    pub(crate) route_number: u16,
     /// Whether the request is gRPC.
     pub grpc: bool,
     /// `content-length` of the request.
@@ -79,88 +88,116 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// Of no request; takes no memory.
+    pub(crate) const NONE: Self = Self {
+        buffer: Vec::new(),
+        fixed: [Piece { start: 0, len: 0 }; FIXED],
+        route_number: 0,
+        grpc: false,
+        content_length: None,
+        protocol: None,
+        kept: Vec::new(),
+    };
+
     /// Copies the fixed values, and the values that the policy's rules need at the end.
     #[must_use]
     pub fn copy<'a>(
         headers: &RequestHeaders<'a>,
         kept: impl Iterator<Item = Option<&'a [u8]>>,
     ) -> Self {
-        let path = headers.path();
-        // The path twice: its route is at most a little longer.
-        let fixed = headers.method.len() + 2 * path.len() + headers.authority.len() + 24;
-        let mut facts = Self {
-            buffer: Vec::with_capacity(fixed.min(4 * MAX_VALUE_BYTES)),
-            grpc: headers.is_grpc(),
-            content_length: headers.content_length,
-            ..Self::default()
-        };
-        facts.method = facts.push(headers.method);
-        facts.path = facts.push(path);
-        facts.scheme = facts.push(headers.scheme);
-        facts.authority = facts.push(headers.authority);
-        for value in kept.take(MAX_KEPT) {
-            let piece = value.map(|value| facts.push(value));
-            facts.kept.push(piece);
+        let mut facts = Self::NONE;
+        facts.copy_fixed(headers);
+        for value in kept {
+            facts.keep(value);
         }
         facts
     }
 
+    /// Copies the fixed values; once.
+    pub(crate) fn copy_fixed(&mut self, headers: &RequestHeaders<'_>) {
+        let path = headers.path();
+        // The path twice: its route is at most a little longer.
+        let fixed = headers.method.len() + 2 * path.len() + headers.authority.len() + 24;
+        self.buffer = Vec::with_capacity(fixed.min(4 * MAX_VALUE_BYTES));
+        self.grpc = headers.is_grpc();
+        self.content_length = headers.content_length;
+        let values = [headers.method, path, headers.scheme, headers.authority];
+        for (index, value) in values.into_iter().enumerate() {
+            self.set(index, value);
+        }
+    }
+
+    /// Copies the next value that the policy's rules need at the end.
+    pub(crate) fn keep(&mut self, value: Option<&[u8]>) {
+        if self.kept.len() < MAX_KEPT {
+            let piece = value.map(|value| self.push(value));
+            self.kept.push(piece);
+        }
+    }
+
     fn push(&mut self, value: &[u8]) -> Piece {
-        let cut = value
-            .get(..value.len().min(MAX_VALUE_BYTES))
-            .unwrap_or_default();
+        let cut = value.get(..MAX_VALUE_BYTES).unwrap_or(value);
         let piece = Piece {
-            start: self.buffer.len() as u32,
-            len: cut.len() as u32,
+            start: self.buffer.len() as u16,
+            len: cut.len() as u16,
         };
         self.buffer.extend_from_slice(cut);
         piece
     }
 
+    fn set(&mut self, index: usize, value: &[u8]) {
+        let piece = self.push(value);
+        if let Some(place) = self.fixed.get_mut(index) {
+            *place = piece;
+        }
+    }
+
     fn piece(&self, piece: Piece) -> &[u8] {
-        let start = piece.start as usize;
+        let start = usize::from(piece.start);
         self.buffer
-            .get(start..start + piece.len as usize)
+            .get(start..start + usize::from(piece.len))
             .unwrap_or_default()
+    }
+
+    #[inline(never)]
+    fn fixed(&self, index: usize) -> &[u8] {
+        self.piece(self.fixed.get(index).copied().unwrap_or_default())
     }
 
     /// `:method`
     #[must_use]
     pub fn method(&self) -> &[u8] {
-        self.piece(self.method)
+        self.fixed(METHOD)
     }
 
     /// `:path` without its query
     #[must_use]
     pub fn path(&self) -> &[u8] {
-        self.piece(self.path)
+        self.fixed(PATH)
     }
 
     /// `:scheme`
     #[must_use]
     pub fn scheme(&self) -> &[u8] {
-        self.piece(self.scheme)
+        self.fixed(SCHEME)
     }
 
     /// `:authority`
     #[must_use]
     pub fn authority(&self) -> &[u8] {
-        self.piece(self.authority)
+        self.fixed(AUTHORITY)
     }
 
     /// The route found for the path; empty before [`Facts::set_route`].
     #[must_use]
     pub fn route(&self) -> &[u8] {
-        self.piece(self.route)
+        self.fixed(ROUTE)
     }
 
     /// Remembers the route.
-    pub fn set_route(&mut self, route: &[u8]) {
-        if route == self.path() {
-            self.route = self.path;
-        } else {
-            self.route = self.push(route);
-        }
+    pub fn set_route(&mut self, route: Route<'_>) {
+        self.route_number = route.number;
+        self.set(ROUTE, route.name);
     }
 
     /// gRPC service: the part of the path between the first and the last slash.

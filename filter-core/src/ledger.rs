@@ -54,7 +54,46 @@ pub struct Key<'a> {
     pub charged: bool,
     /// Tenant; empty when the policy names none.
     pub tenant: &'a [u8],
+    /// What stands for the three texts, where each of them has a number: then most requests are
+    /// counted without writing a key.
+    pub numbers: Option<Numbers>,
 }
+
+/// Numbers of the texts of a key: equal ones mean equal texts as long as a ledger lives.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Numbers {
+    /// Of the route.
+    pub route: u16,
+    /// Of the peer.
+    pub peer: u16,
+    /// Of the tenant.
+    pub tenant: u16,
+}
+
+impl Key<'_> {
+    /// All of the key in one number; [`UNNUMBERED`] where a text has none.
+    fn packed(&self) -> u64 {
+        let Some(numbers) = self.numbers else {
+            return UNNUMBERED;
+        };
+        let classes = [
+            self.direction as u8,
+            self.status as u8,
+            self.tag as u8,
+            u8::from(self.charged),
+        ];
+        // Each of the four has eight values at most, and the bit above says that this is a key.
+        let classes = classes
+            .iter()
+            .fold(1, |packed, class| packed << 3 | u64::from(*class));
+        let texts = [numbers.route, numbers.peer, numbers.tenant];
+        let texts = texts.iter();
+        texts.fold(classes, |packed, number| packed << 16 | u64::from(*number))
+    }
+}
+
+/// No key packs to it.
+const UNNUMBERED: u64 = 0;
 
 /// How a request ended, coarsely.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,16 +132,20 @@ impl StatusClass {
     /// The class of an ended stream.
     #[must_use]
     pub fn of(http: Option<u16>, grpc: Option<u32>, reset: bool) -> Self {
-        match (grpc, http) {
-            (Some(0), Some(200..=299)) => Self::Success,
-            (Some(code), Some(200..=299)) if code != 0 => Self::GrpcError,
-            (_, Some(0..=199)) => Self::Informational,
-            (_, Some(200..=299)) => Self::Success,
-            (_, Some(300..=399)) => Self::Redirection,
-            (_, Some(400..=499)) => Self::ClientError,
-            (_, Some(_)) => Self::ServerError,
-            (_, None) if reset => Self::Reset,
-            (_, None) => Self::ClientLeft,
+        const BY_HUNDRED: [StatusClass; 5] = [
+            StatusClass::Informational,
+            StatusClass::Informational,
+            StatusClass::Success,
+            StatusClass::Redirection,
+            StatusClass::ClientError,
+        ];
+        let Some(http) = http else {
+            return if reset { Self::Reset } else { Self::ClientLeft };
+        };
+        let class = BY_HUNDRED.get(usize::from(http / 100)).copied();
+        match class.unwrap_or(Self::ServerError) {
+            Self::Success if grpc.is_some_and(|code| code != 0) => Self::GrpcError,
+            class => class,
         }
     }
 
@@ -158,11 +201,23 @@ impl Sums {
     }
 }
 
+/// Places in which a ledger remembers where it has counted a key.
+const PLACES: usize = 256;
+
+/// A packed key and where its sums stand.
+type Place = (u64, u32);
+
 /// Counts since the last seal.
 #[derive(Debug)]
 pub struct Ledger {
     max_keys: usize,
-    sums: BTreeMap<Vec<u8>, Sums>,
+    sums: Vec<Sums>,
+    /// Where the sums of an encoded key stand. A map of the same kind as that of
+    /// [`crate::per_minute`].
+    keys: BTreeMap<Vec<u8>, u32>,
+    /// The last key of each place that was counted; none or [`PLACES`]. What is not found here is
+    /// found by its text, so two that want one place cost only time.
+    recent: Vec<Place>,
     /// Traces whose decision the adaptive rates made, by route.
     decided: Decided,
     scratch: Vec<u8>,
@@ -175,7 +230,9 @@ impl Ledger {
     pub fn new(max_keys: usize) -> Self {
         Self {
             max_keys,
-            sums: BTreeMap::new(),
+            sums: Vec::new(),
+            keys: BTreeMap::new(),
+            recent: Vec::new(),
             decided: Vec::new(),
             scratch: Vec::new(),
             overflowed: 0,
@@ -184,12 +241,23 @@ impl Ledger {
 
     /// Counts one request.
     pub fn add(&mut self, key: &Key<'_>, amounts: &Amounts) {
-        write_key(key, &mut self.scratch);
-        if let Some(sums) = self.sums.get_mut(&self.scratch) {
+        let packed = key.packed();
+        let at = match self.recent.get(place_of(packed)) {
+            Some((known, at)) if *known == packed && packed != UNNUMBERED => *at,
+            _ => self.find(key, packed),
+        };
+        if let Some(sums) = self.sums.get_mut(at as usize) {
             sums.add(amounts);
-            return;
         }
-        if self.sums.len() >= self.max_keys {
+    }
+
+    /// Where a key is counted that was not counted lately.
+    #[cold]
+    #[inline(never)]
+    fn find(&mut self, key: &Key<'_>, packed: u64) -> u32 {
+        write_key(key, &mut self.scratch);
+        let mut found = self.keys.get(&self.scratch).copied();
+        if found.is_none() && self.keys.len() >= self.max_keys {
             self.overflowed += 1;
             let overflow = Key {
                 peer: OVERFLOW,
@@ -198,11 +266,27 @@ impl Ledger {
                 ..*key
             };
             write_key(&overflow, &mut self.scratch);
+            return self.find_or_insert();
         }
-        self.sums
-            .entry(self.scratch.clone())
-            .or_default()
-            .add(amounts);
+        let at = found.take().unwrap_or_else(|| self.find_or_insert());
+        if self.recent.is_empty() {
+            self.recent.resize(PLACES, (UNNUMBERED, 0));
+        }
+        if let Some(place) = self.recent.get_mut(place_of(packed)) {
+            *place = (packed, at);
+        }
+        at
+    }
+
+    /// Where the key stands that was written.
+    fn find_or_insert(&mut self) -> u32 {
+        if let Some(at) = self.keys.get(&self.scratch) {
+            return *at;
+        }
+        let at = self.sums.len() as u32;
+        self.sums.push(Sums::default());
+        self.keys.insert(self.scratch.clone(), at);
+        at
     }
 
     /// Counts traces that began here on `route` and whose decision the adaptive rates made, kept or
@@ -240,8 +324,13 @@ impl Ledger {
 
     /// Takes the counts out and starts again from zero.
     pub(crate) fn take(&mut self) -> Counted {
+        self.recent.clear();
+        let mut sums = std::mem::take(&mut self.sums);
+        let keys = std::mem::take(&mut self.keys).into_iter();
+        let sums =
+            keys.filter_map(|(key, at)| Some((key, std::mem::take(sums.get_mut(at as usize)?))));
         Counted {
-            sums: std::mem::take(&mut self.sums),
+            sums: sums.collect(),
             decided: std::mem::take(&mut self.decided),
         }
     }
@@ -250,14 +339,21 @@ impl Ledger {
 /// What a delta holds.
 #[derive(Debug, Default)]
 pub(crate) struct Counted {
-    pub(crate) sums: BTreeMap<Vec<u8>, Sums>,
+    /// By encoded key, sorted.
+    pub(crate) sums: Vec<(Vec<u8>, Sums)>,
     pub(crate) decided: Decided,
+}
+
+/// The place of a packed key: the upper bits of a product depend on all of its bits.
+const fn place_of(packed: u64) -> usize {
+    (packed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - PLACES.ilog2())) as usize
 }
 
 /// Traces by route, sorted.
 type Decided = Vec<(Vec<u8>, u64)>;
 
-fn cut(text: &[u8]) -> &[u8] {
+/// A text of a key as it counts.
+pub(crate) fn cut(text: &[u8]) -> &[u8] {
     text.get(..MAX_TEXT_BYTES).unwrap_or(text)
 }
 

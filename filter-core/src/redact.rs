@@ -161,15 +161,15 @@ impl Tenants {
         }
     }
 
-    /// The name of a tenant as it may leave; `other` beyond the limit.
-    pub(crate) fn name(&mut self, tenant: &[u8]) -> &[u8] {
+    /// The name of a tenant as it may leave, with its number; `other` beyond the limit.
+    pub(crate) fn name(&mut self, tenant: &[u8]) -> (u16, &[u8]) {
         if tenant.is_empty() {
-            return b"";
+            return (0, b"");
         }
         let known = self.seen.get(tenant).copied();
         let at = match known {
             Some(at) => at as usize,
-            None if self.names.len() >= self.max => return OTHER,
+            None if self.names.len() >= self.max => return (1, OTHER),
             None => {
                 let name = self.redactor.value(TENANT, tenant);
                 self.names
@@ -179,7 +179,8 @@ impl Tenants {
                 at
             }
         };
-        self.names.get(at).map_or(OTHER, Vec::as_slice)
+        let name = self.names.get(at).map_or(OTHER, Vec::as_slice);
+        (at.saturating_add(2) as u16, name)
     }
 }
 
@@ -258,18 +259,18 @@ mod tests {
             r#"{"attributes":{"tenant":{"header":"x-tenant","hash":true,"max_values":2}},
                 "classification":{"redaction":{"hash_key":"0123456789abcdef"}}}"#,
         ));
-        let acme = tenants.name(b"acme").to_vec();
+        let acme = tenants.name(b"acme").1.to_vec();
         assert_eq!(acme.len(), 32);
-        assert_ne!(tenants.name(b"other-shop"), acme);
-        assert_eq!(tenants.name(b"acme"), acme);
-        assert_eq!(tenants.name(b"third"), OTHER);
-        assert_eq!(tenants.name(b""), b"");
+        assert_ne!(tenants.name(b"other-shop").1, acme);
+        assert_eq!(tenants.name(b"acme").1, acme);
+        assert_eq!(tenants.name(b"third").1, OTHER);
+        assert_eq!(tenants.name(b"").1, b"");
     }
 
     #[test]
     fn a_tenant_that_is_personal_is_treated_without_the_hash_too() {
         let mut tenants = Tenants::new(&Policy::default());
-        assert_eq!(tenants.name(b"acme"), b"acme");
-        assert_eq!(tenants.name(b"bob@example.com"), b"***");
+        assert_eq!(tenants.name(b"acme").1, b"acme");
+        assert_eq!(tenants.name(b"bob@example.com").1, b"***");
     }
 }

@@ -37,7 +37,11 @@ pub struct RouteSettings {
     pub redactor: Redactor,
 }
 
+/// Most names that have numbers, with two numbers to spare.
+const MAX_NUMBERED: usize = u16::MAX as usize - 2;
+
 /// A set of names with a cap: what keeps client supplied text from becoming unbounded dimensions.
+/// Each has a number, which stands for it where a text would be compared with every request.
 #[derive(Debug)]
 pub(crate) struct CappedNames {
     /// The same kind of map as that of [`crate::per_minute`]: a second kind is 8 kB of code.
@@ -46,17 +50,17 @@ pub(crate) struct CappedNames {
 }
 
 impl CappedNames {
-    /// No name seen yet, at most `max` of them.
-    pub(crate) const fn new(max: usize) -> Self {
+    /// No name seen yet, at most `max` of them and not more than numbers.
+    pub(crate) fn new(max: usize) -> Self {
         Self {
             seen: BTreeMap::new(),
-            max,
+            max: max.min(MAX_NUMBERED),
         }
     }
 
-    /// Whether `name` was admitted before.
-    pub(crate) fn knows(&self, name: &[u8]) -> bool {
-        self.seen.contains_key(name)
+    /// The number of `name` if it was admitted before.
+    pub(crate) fn number(&self, name: &[u8]) -> Option<u16> {
+        self.seen.get(name).map(|number| *number as u16)
     }
 
     /// Whether no further name is admitted.
@@ -64,16 +68,17 @@ impl CappedNames {
         self.seen.len() >= self.max
     }
 
-    /// Whether `name` is one of those that keep their name.
-    pub(crate) fn admits(&mut self, name: &[u8]) -> bool {
-        if self.seen.contains_key(name) {
-            return true;
+    /// The number of `name` if it is one of those that keep their name: from 0, one after the other.
+    pub(crate) fn admit(&mut self, name: &[u8]) -> Option<u16> {
+        if let Some(number) = self.number(name) {
+            return Some(number);
         }
-        let free = self.seen.len() < self.max;
-        if free {
-            self.seen.insert(name.to_vec(), 0);
+        if self.is_full() {
+            return None;
         }
-        free
+        let number = self.seen.len() as u32;
+        self.seen.insert(name.to_vec(), number);
+        Some(number as u16)
     }
 }
 
@@ -97,41 +102,80 @@ impl Routes {
     }
 
     /// The route of a path (without query). gRPC paths are routes as they stand.
-    pub fn find(&mut self, path: &[u8], grpc: bool) -> &[u8] {
-        self.scratch.clear();
+    pub fn find(&mut self, path: &[u8], grpc: bool) -> Route<'_> {
         if path.is_empty() {
-            return b"";
+            return Route::NONE;
         }
-        let template = self
-            .settings
-            .templates
-            .iter()
-            .find(|template| fits(template, path));
-        match template {
-            Some(template) => self.scratch.extend_from_slice(template.as_bytes()),
-            None if grpc || !self.settings.collapse_identifiers => {
-                self.scratch.extend_from_slice(path);
-            }
-            None => collapse(path, &mut self.scratch),
+        self.scratch.clear();
+        if !self.settings.templates.is_empty()
+            && let Some(template) = template(&self.settings.templates, path)
+        {
+            self.scratch.extend_from_slice(template);
+        } else if grpc || !self.settings.collapse_identifiers {
+            self.scratch.extend_from_slice(path);
+        } else {
+            collapse(path, &mut self.scratch);
         }
-        if self.names.knows(&self.scratch) {
-            return &self.scratch;
+        match self.names.number(&self.scratch) {
+            Some(number) => Route::named(number, &self.scratch),
+            None => self.meet(),
         }
+    }
+
+    /// The route in the scratch as it may leave; it was not seen as it stands.
+    #[cold]
+    #[inline(never)]
+    fn meet(&mut self) -> Route<'_> {
         // Beyond the cap nothing is looked at: a flood of new paths costs no more than others.
         if self.names.is_full() {
-            return OTHER;
+            return Route::OTHER;
         }
         match self.settings.redactor.value("http.route", &self.scratch) {
-            None => return OTHER,
+            None => return Route::OTHER,
             Some(Cow::Owned(treated)) => self.scratch = treated,
             Some(Cow::Borrowed(_)) => {}
         }
-        if self.names.admits(&self.scratch) {
-            &self.scratch
-        } else {
-            OTHER
+        match self.names.admit(&self.scratch) {
+            Some(number) => Route::named(number, &self.scratch),
+            None => Route::OTHER,
         }
     }
+}
+
+/// A route and its number; equal numbers mean equal names as long as its [`Routes`] live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Route<'r> {
+    /// The number.
+    pub number: u16,
+    /// The name.
+    pub name: &'r [u8],
+}
+
+impl<'r> Route<'r> {
+    /// That of a request without a path.
+    const NONE: Self = Self {
+        number: 0,
+        name: b"",
+    };
+    /// That of the requests beyond the cap.
+    const OTHER: Self = Self {
+        number: 1,
+        name: OTHER,
+    };
+
+    fn named(number: u16, name: &'r [u8]) -> Self {
+        Self {
+            number: number.saturating_add(2),
+            name,
+        }
+    }
+}
+
+/// The first template that a path has the shape of.
+#[inline(never)]
+fn template<'t>(templates: &'t [String], path: &[u8]) -> Option<&'t [u8]> {
+    let found = templates.iter().find(|template| fits(template, path));
+    found.map(String::as_bytes)
 }
 
 fn segments(path: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -284,7 +328,7 @@ mod tests {
             ("/users/", "/users/"),
         ] {
             assert_eq!(
-                routes.find(path.as_bytes(), false),
+                routes.find(path.as_bytes(), false).name,
                 wanted.as_bytes(),
                 "{path}"
             );
@@ -294,34 +338,49 @@ mod tests {
     #[test]
     fn what_is_personal_is_no_route() {
         let mut routes = routes(&[], 3);
-        assert_eq!(routes.find(b"/users/al@example.com", false), b"/users/{id}");
-        assert_eq!(routes.find(b"/ssn/078-05-1120/x", false), b"/ssn/***/x");
-        assert_eq!(routes.find(b"/ssn/078-05-1121/x", false), b"/ssn/***/x");
-        assert_eq!(routes.find(b"/al@example.com/Call", true), b"/***/Call");
-        assert_eq!(routes.find(b"/new/078-05-1120", false), OTHER);
+        assert_eq!(
+            routes.find(b"/users/al@example.com", false).name,
+            b"/users/{id}"
+        );
+        assert_eq!(
+            routes.find(b"/ssn/078-05-1120/x", false).name,
+            b"/ssn/***/x"
+        );
+        assert_eq!(
+            routes.find(b"/ssn/078-05-1121/x", false).name,
+            b"/ssn/***/x"
+        );
+        assert_eq!(
+            routes.find(b"/al@example.com/Call", true).name,
+            b"/***/Call"
+        );
+        assert_eq!(routes.find(b"/new/078-05-1120", false).name, OTHER);
     }
 
     #[test]
     fn the_first_template_that_fits_wins() {
         let mut routes = routes(&["/users/{name}", "/files/*"], 100);
-        assert_eq!(routes.find(b"/users/alice", false), b"/users/{name}");
-        assert_eq!(routes.find(b"/users/alice/x", false), b"/users/alice/x");
-        assert_eq!(routes.find(b"/files/a/b/c", false), b"/files/*");
+        assert_eq!(routes.find(b"/users/alice", false).name, b"/users/{name}");
+        assert_eq!(
+            routes.find(b"/users/alice/x", false).name,
+            b"/users/alice/x"
+        );
+        assert_eq!(routes.find(b"/files/a/b/c", false).name, b"/files/*");
     }
 
     #[test]
     fn above_the_cap_further_routes_are_other() {
         let mut routes = routes(&[], 2);
-        assert_eq!(routes.find(b"/a", false), b"/a");
-        assert_eq!(routes.find(b"/b", false), b"/b");
-        assert_eq!(routes.find(b"/c", false), OTHER);
-        assert_eq!(routes.find(b"/a", false), b"/a");
+        assert_eq!(routes.find(b"/a", false).name, b"/a");
+        assert_eq!(routes.find(b"/b", false).name, b"/b");
+        assert_eq!(routes.find(b"/c", false).name, OTHER);
+        assert_eq!(routes.find(b"/a", false).name, b"/a");
     }
 
     #[test]
     fn a_path_of_many_segments_is_cut() {
         let mut routes = routes(&[], 2);
         let path = "/a".repeat(500);
-        assert!(routes.find(path.as_bytes(), false).len() < 50);
+        assert!(routes.find(path.as_bytes(), false).name.len() < 50);
     }
 }

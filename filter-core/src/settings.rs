@@ -36,6 +36,8 @@ pub struct Settings {
     pub(crate) prices: PriceBook,
     operations: Vec<OperationId>,
     kept: Vec<Attribute>,
+    /// Whether the policy names a tenant; then it is the first value that is kept.
+    pub(crate) with_tenant: bool,
     /// Baggage keys that any condition asks for.
     pub(crate) baggage_keys: Vec<Box<str>>,
     /// Whether any condition asks for the HTTP version.
@@ -57,7 +59,9 @@ impl Settings {
             .iter()
             .map(|mapping| table.operation(&mapping.value))
             .collect();
-        let kept = kept_attributes(policy, &sampler);
+        let tenant = &policy.attributes.tenant;
+        let with_tenant = !(tenant.header.is_empty() && tenant.baggage.is_empty());
+        let kept = kept_attributes(with_tenant, &sampler);
         let asked = asked_attributes(policy, &sampler);
         let needs_protocol = asked.contains(&&Attribute::NetworkProtocolVersion);
         let baggage_keys = baggage_keys(policy, &asked);
@@ -67,6 +71,7 @@ impl Settings {
             prices,
             operations,
             kept,
+            with_tenant,
             needs_protocol,
             redactor: Redactor::new(policy),
             baggage_keys,
@@ -295,7 +300,7 @@ fn baggage_keys(policy: &Policy, asked: &[&Attribute]) -> Vec<Box<str>> {
 
 /// What end-of-stream rules and the ledger ask of the headers, which are gone by then.
 #[inline(never)]
-fn kept_attributes(policy: &Policy, sampler: &Sampler) -> Vec<Attribute> {
+fn kept_attributes(with_tenant: bool, sampler: &Sampler) -> Vec<Attribute> {
     let from_headers = |attribute: &&Attribute| {
         matches!(
             attribute,
@@ -305,8 +310,6 @@ fn kept_attributes(policy: &Policy, sampler: &Sampler) -> Vec<Attribute> {
                 | Attribute::UrlQuery
         )
     };
-    let tenant = &policy.attributes.tenant;
-    let with_tenant = !(tenant.header.is_empty() && tenant.baggage.is_empty());
     let mut kept = Vec::new();
     if with_tenant {
         kept.push(Attribute::Tenant);

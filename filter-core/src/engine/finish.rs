@@ -2,7 +2,6 @@
 
 use mesh_config::money::NanoUsd;
 use mesh_config::policy::Direction;
-use mesh_config::rule::Attribute;
 use mesh_config::sampling::{Reason, Threshold, Verdict};
 
 use super::Engine;
@@ -10,7 +9,7 @@ use super::llm;
 use super::reply::{Letter, mark_of};
 use crate::counters::Counter;
 use crate::headers::host_of;
-use crate::ledger::{Amounts, Key, StatusClass};
+use crate::ledger::{Amounts, Key, Numbers, StatusClass, cut};
 use crate::reply::{Mark, earlier};
 use crate::span::{self, Finished};
 use crate::state::{Details, RequestState, StreamEnd, Wanted};
@@ -110,6 +109,7 @@ impl Engine {
             tag: self.settings.default_tag(),
             charged: false,
             tenant: b"",
+            numbers: None,
         };
         let amounts = Amounts {
             error,
@@ -123,20 +123,33 @@ impl Engine {
     /// Counts an ended request in the ledger, whatever sampling decides.
     fn count_ended(&mut self, state: &RequestState, ending: &Ending<'_>) {
         let end = ending.end;
-        let kept = self.settings.kept_index(&Attribute::Tenant);
-        let tenant = kept.and_then(|index| state.facts.kept(index));
-        let key = Key {
+        let facts = &state.facts;
+        let mut numbers = Numbers {
+            route: facts.route_number,
+            ..Numbers::default()
+        };
+        let mut key = Key {
             direction: state.direction,
-            peer: match state.direction {
-                Direction::Outbound => host_of(state.facts.authority()),
-                Direction::Auto | Direction::Inbound | Direction::Gateway => b"",
-            },
-            route: state.facts.route(),
+            peer: b"",
+            route: facts.route(),
             status: StatusClass::of(end.http_status, end.grpc_status, end.reset()),
             tag: state.labels.tag,
             charged: state.charged,
-            tenant: self.tenants.name(tenant.unwrap_or_default()),
+            tenant: b"",
+            numbers: None,
         };
+        let mut numbered = true;
+        if state.direction == Direction::Outbound {
+            key.peer = cut(host_of(facts.authority()));
+            let number = self.peers.admit(key.peer);
+            numbered = number.is_some();
+            numbers.peer = number.unwrap_or_default();
+        }
+        if self.settings.with_tenant {
+            let tenant = facts.kept(0).unwrap_or_default();
+            (numbers.tenant, key.tenant) = self.tenants.name(tenant);
+        }
+        key.numbers = numbered.then_some(numbers);
         let amounts = Amounts {
             error: ending.error,
             cost: ending.cost,

@@ -7,8 +7,6 @@
 //! `tracemeter.traces.decided` counts per `http.route` the traces that they decided. The delta's number is the scope
 //! attribute `tracemeter.sequence`; the instance is the resource's `service.instance.id`.
 
-use std::collections::BTreeMap;
-
 use super::histogram::{Histogram, SCALE};
 use super::{Counted, Sums, attributes};
 use crate::otlp::request::SCOPE_NAME;
@@ -94,8 +92,8 @@ fn named(out: &mut Vec<u8>, name: &str, unit: &str) {
 }
 
 #[inline(never)]
-fn sum(out: &mut Vec<u8>, metric: &SumMetric, window: Window, sums: &BTreeMap<Vec<u8>, Sums>) {
-    if sums.values().all(|sums| (metric.read)(sums) == 0) {
+fn sum(out: &mut Vec<u8>, metric: &SumMetric, window: Window, sums: &[(Vec<u8>, Sums)]) {
+    if sums.iter().all(|(_, sums)| (metric.read)(sums) == 0) {
         return;
     }
     let open = wire::begin(out, 2);
@@ -153,7 +151,7 @@ fn end_sum(out: &mut Vec<u8>, metric: Open, data: Open) {
 }
 
 #[inline(never)]
-fn durations(out: &mut Vec<u8>, window: Window, sums: &BTreeMap<Vec<u8>, Sums>) {
+fn durations(out: &mut Vec<u8>, window: Window, sums: &[(Vec<u8>, Sums)]) {
     let open = wire::begin(out, 2);
     named(out, "tracemeter.requests.duration", "ns");
     let data = wire::begin(out, 10);

@@ -58,6 +58,17 @@ impl Histogram {
         self.count += 1;
         self.sum_nanos = self.sum_nanos.saturating_add(nanos);
         let index = index(nanos);
+        if let Some(count) = self.counts.get_mut((index - self.offset) as usize) {
+            *count = count.saturating_add(1);
+        } else {
+            self.reach(index);
+        }
+    }
+
+    /// Makes room for a bucket that is not there yet, and counts one value in it.
+    #[cold]
+    #[inline(never)]
+    fn reach(&mut self, index: i32) {
         if self.counts.is_empty() {
             self.offset = index;
         } else if index < self.offset {

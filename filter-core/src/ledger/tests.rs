@@ -18,6 +18,7 @@ fn key<'a>(route: &'a [u8], status: StatusClass) -> Key<'a> {
         tag: DataTag::ExportOk,
         charged: true,
         tenant: b"",
+        numbers: None,
     }
 }
 
@@ -185,11 +186,44 @@ fn keys_beyond_the_limit_are_counted_together_and_the_totals_stay_exact() {
 }
 
 #[test]
+fn numbered_keys_are_counted_like_the_texts_they_stand_for() {
+    let mut rng = fastrand::Rng::with_seed(5);
+    let (mut numbered, mut plain) = (Ledger::new(300), Ledger::new(300));
+    for round in 0..3 {
+        for _ in 0..20_000 {
+            // More keys than places; two numbers of one text, as a text that was cut has them.
+            let number = rng.u16(0..200);
+            let route = format!("/r{}", number / 2).into_bytes();
+            let texted = Key {
+                charged: rng.bool(),
+                tag: *rng.choice(&DataTag::ALL).unwrap(),
+                ..key(&route, *rng.choice(&StatusClass::ALL).unwrap())
+            };
+            let numbers = Numbers {
+                route: number,
+                ..Numbers::default()
+            };
+            let with_numbers = Key {
+                numbers: rng.bool().then_some(numbers),
+                ..texted
+            };
+            let added = amounts(rng.u64(0..1000));
+            plain.add(&texted, &added);
+            numbered.add(&with_numbers, &added);
+        }
+        assert_eq!(numbered.take_overflowed(), plain.take_overflowed());
+        let (numbered, plain) = (numbered.take().sums, plain.take().sums);
+        assert!(plain.len() > 300, "round {round} overflows");
+        assert_eq!(numbered, plain);
+    }
+}
+
+#[test]
 fn hostile_texts_cannot_forge_another_key() {
     let mut ledger = Ledger::new(10);
     ledger.add(&key(b"/a\0evil", StatusClass::Success), &amounts(1));
     let sums = ledger.take();
-    let (encoded, _) = sums.sums.iter().next().unwrap();
+    let (encoded, _) = sums.sums.first().unwrap();
     let parts: Vec<_> = attributes(encoded).collect();
     assert!(
         parts.contains(&("http.route", b"/a?evil".as_slice())),
