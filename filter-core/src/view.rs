@@ -1,7 +1,7 @@
 //! One request as the rule language sees it: at its headers, and at its end.
 
 use mesh_config::money::NanoUsd;
-use mesh_config::rule::{Attribute, Attributes, Lookup, Value};
+use mesh_config::rule::{Attribute, Attributes, Known, Lookup, Measure, Measures, Value};
 use mesh_config::{DataTag, policy::Direction};
 
 use crate::context::Incoming;
@@ -14,8 +14,6 @@ use crate::state::StreamEnd;
 /// What is known of the end of a stream.
 pub(crate) struct EndView<'v> {
     pub(crate) end: &'v StreamEnd,
-    pub(crate) duration_nanos: u64,
-    pub(crate) error: bool,
     /// What is known of the whole trace's cost, where replies carry costs.
     pub(crate) trace_cost: Option<NanoUsd>,
     /// False while the response has only begun: what grows may still grow, and what is not known
@@ -32,10 +30,9 @@ pub(crate) struct View<'v> {
     /// Present while the headers are there.
     pub(crate) headers: Option<(&'v RequestHeaders<'v>, &'v Incoming<'v>)>,
     pub(crate) operation: Option<&'v str>,
-    pub(crate) tag: DataTag,
-    pub(crate) hitl_required: bool,
-    /// Cost of the path, and of this hop once it is known.
-    pub(crate) cost: NanoUsd,
+    /// Error, human review, data class, duration and cost: of the path, and of this hop once it is
+    /// known.
+    pub(crate) measures: Measures,
     /// Present once the stream has ended.
     pub(crate) end: Option<EndView<'v>>,
 }
@@ -108,20 +105,33 @@ pub(crate) fn direction_name(direction: Direction) -> &'static str {
     }
 }
 
+/// What is known of the measures at the request's headers.
+pub(crate) fn measures_at_head(tag: DataTag, path_cost: NanoUsd) -> Measures {
+    Measures {
+        numbers: [0, 0, tag as u64, 0, path_cost.as_nanos()],
+        known: [
+            Known::Nothing,
+            Known::Exactly,
+            Known::AtLeast,
+            Known::Nothing,
+            Known::AtLeast,
+        ],
+    }
+}
+
 impl Attributes for View<'_> {
+    fn measures(&self) -> Option<&Measures> {
+        Some(&self.measures)
+    }
+
     fn get(&self, attribute: &Attribute) -> Lookup<'_> {
         let facts = self.facts;
         match attribute {
-            Attribute::Error => {
-                self.at_end(|end| (end.error || end.over).then_some(Value::Bool(end.error)))
-            }
-            Attribute::CostUsd => self.growing(Value::Money(self.cost)),
-            Attribute::DurationMs => match &self.end {
-                None => Lookup::Unknown,
-                Some(end) => self.growing(Value::Nanos(end.duration_nanos)),
-            },
-            Attribute::DataTag => self.growing(Value::Tag(self.tag)),
-            Attribute::HitlRequired => Lookup::Value(Value::Bool(self.hitl_required)),
+            Attribute::Error => self.measures.lookup(Measure::Error),
+            Attribute::CostUsd => self.measures.lookup(Measure::Cost),
+            Attribute::DurationMs => self.measures.lookup(Measure::Duration),
+            Attribute::DataTag => self.measures.lookup(Measure::DataTag),
+            Attribute::HitlRequired => self.measures.lookup(Measure::HitlRequired),
             Attribute::OperationType => text(self.operation.unwrap_or_default().as_bytes()),
             Attribute::ServiceName => text(self.identity.service.as_bytes()),
             Attribute::ServiceNamespace => text(self.identity.namespace.as_bytes()),

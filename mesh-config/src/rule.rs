@@ -13,6 +13,7 @@ mod attribute;
 mod error;
 mod eval;
 mod lexer;
+mod measure;
 mod operand;
 mod parser;
 mod program;
@@ -21,6 +22,7 @@ pub use ast::Parts;
 pub use attribute::{Attribute, KNOWN, KnownAttribute, Phase};
 pub use error::RuleError;
 pub use eval::{Attributes, Lookup, Tri, Value};
+pub use measure::{Known, Measure, Measures};
 pub use operand::{glob, glob_ignore_case};
 
 /// A condition has at most this many bytes.
@@ -62,7 +64,10 @@ impl Condition {
 
     /// Whether the condition holds, as far as `attributes` knows.
     pub fn eval(&self, attributes: &impl Attributes) -> Tri {
-        self.program.eval(attributes)
+        match (&self.program.comparison, attributes.measures()) {
+            (Some(comparison), Some(measures)) => comparison.eval(measures),
+            _ => self.program.eval(attributes),
+        }
     }
 
     /// The attributes that an evaluation may ask for, each once.

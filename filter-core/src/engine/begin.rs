@@ -3,6 +3,7 @@
 use mesh_config::money::NanoUsd;
 use mesh_config::policy::Direction;
 use mesh_config::price::OperationId;
+use mesh_config::rule::Measure;
 use mesh_config::sampling::{Reason, Threshold};
 use w3c_traceparent_parser::{TraceFlags, TraceParent};
 
@@ -16,7 +17,7 @@ use crate::explain;
 use crate::facts::Facts;
 use crate::headers::RequestHeaders;
 use crate::state::{Came, HeadVerdict, Labels, RequestState};
-use crate::view::View;
+use crate::view::{View, measures_at_head};
 
 /// Most bytes of an announced body that count in the estimate which travels on: a client may
 /// announce what it never sends.
@@ -34,6 +35,8 @@ struct Request<'r> {
 
 impl Request<'_> {
     fn view<'v>(&'v self, engine: &'v Engine, labels: &Labels) -> View<'v> {
+        let mut measures = measures_at_head(labels.tag, self.accepted.path_cost);
+        measures.set(Measure::HitlRequired, u64::from(labels.hitl_required));
         View {
             settings: &engine.settings,
             identity: &engine.identity,
@@ -41,9 +44,7 @@ impl Request<'_> {
             facts: self.facts,
             headers: Some((self.headers, self.incoming)),
             operation: engine.settings.operation(labels.mapping).1,
-            tag: labels.tag,
-            hitl_required: labels.hitl_required,
-            cost: self.accepted.path_cost,
+            measures,
             end: None,
         }
     }
@@ -162,7 +163,7 @@ impl Engine {
             // An explicit class, be it the least strict one, is more than none.
             if Some(mapping.value) > tag && mapping.when.eval(&view).is_true() {
                 tag = Some(mapping.value);
-                view.tag = mapping.value;
+                view.measures.set(Measure::DataTag, mapping.value as u64);
             }
         }
         labels.tag = tag.unwrap_or(unclassified);

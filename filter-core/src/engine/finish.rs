@@ -2,6 +2,7 @@
 
 use mesh_config::money::NanoUsd;
 use mesh_config::policy::Direction;
+use mesh_config::rule::{Known, Measures};
 use mesh_config::sampling::{Reason, Threshold, Verdict};
 
 use super::Engine;
@@ -246,6 +247,18 @@ impl Engine {
     }
 
     fn end_verdict(&self, state: &RequestState, ending: &Ending<'_>, error: bool) -> Verdict {
+        // While the response has only begun these still grow, and an error may still come.
+        let known = if ending.over {
+            Known::Exactly
+        } else {
+            Known::AtLeast
+        };
+        let of_error = if ending.over || error {
+            Known::Exactly
+        } else {
+            Known::Nothing
+        };
+        let cost = state.path_cost.saturating_add(ending.cost);
         let view = View {
             settings: &self.settings,
             identity: &self.identity,
@@ -253,13 +266,18 @@ impl Engine {
             facts: &state.facts,
             headers: None,
             operation: self.settings.operation(state.labels.mapping).1,
-            tag: state.labels.tag,
-            hitl_required: state.labels.hitl_required,
-            cost: state.path_cost.saturating_add(ending.cost),
+            measures: Measures {
+                numbers: [
+                    u64::from(error),
+                    u64::from(state.labels.hitl_required),
+                    state.labels.tag as u64,
+                    ending.duration_nanos,
+                    cost.as_nanos(),
+                ],
+                known: [of_error, Known::Exactly, known, known, known],
+            },
             end: Some(EndView {
                 end: ending.end,
-                duration_nanos: ending.duration_nanos,
-                error,
                 trace_cost: ending.trace_cost,
                 over: ending.over,
             }),

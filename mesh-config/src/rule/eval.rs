@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 
 use super::Attribute;
 use super::lexer::Sign;
+use super::measure::Measures;
 use super::operand::{Operand, matches_pieces};
 use super::program::Test;
 use crate::DataTag;
@@ -63,6 +64,11 @@ impl Tri {
 pub trait Attributes {
     /// The value of `attribute`. Called at most once per test of a condition.
     fn get(&self, attribute: &Attribute) -> Lookup<'_>;
+
+    /// The values that are numbers, where they are at hand: [`Attributes::get`] would say the same.
+    fn measures(&self) -> Option<&Measures> {
+        None
+    }
 }
 
 /// Answer to the question for an attribute.

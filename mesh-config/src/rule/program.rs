@@ -3,6 +3,7 @@
 use super::ast::{Check, Tree};
 use super::eval::{Attributes, Tri, test};
 use super::lexer::Sign;
+use super::measure::Comparison;
 use super::operand::Operand;
 use super::{Attribute, MAX_DEPTH};
 
@@ -40,6 +41,8 @@ pub(super) struct Program {
     steps: Box<[Step]>,
     tests: Box<[Test]>,
     pub(super) attributes: Box<[Attribute]>,
+    /// All of it, where it is one comparison of a measure.
+    pub(super) comparison: Option<Comparison>,
 }
 
 impl Program {
@@ -122,6 +125,12 @@ pub(super) fn compile(tree: &Tree) -> Program {
     let mut compiler = Compiler::default();
     compiler.tree(tree);
     Program {
+        comparison: match tree {
+            Tree::Test(attribute, Check::Compare(sign, operand)) => {
+                Comparison::of(attribute, *sign, operand)
+            }
+            _ => None,
+        },
         steps: compiler.steps.into(),
         tests: compiler.tests.into(),
         attributes: compiler.attributes.into(),

@@ -215,6 +215,58 @@ fn program_agrees_with_the_tree_read_literally() {
     );
 }
 
+/// One comparison of a measure says what the general evaluation says.
+#[test]
+fn comparisons_of_measures_agree_with_the_general_evaluation() {
+    struct Both {
+        measures: Measures,
+        at_hand: bool,
+    }
+    impl Attributes for Both {
+        fn get(&self, attribute: &Attribute) -> Lookup<'_> {
+            let measure = Measure::of(attribute);
+            measure.map_or(Lookup::Absent, |measure| self.measures.lookup(measure))
+        }
+        fn measures(&self) -> Option<&Measures> {
+            self.at_hand.then_some(&self.measures)
+        }
+    }
+    let mut rng = Rng::with_seed(7);
+    let (mut compared, mut outcomes) = (0_u32, [0_u32; 3]);
+    while compared < CASES {
+        let text = tree(0, &mut rng).to_string();
+        let condition = Condition::parse(&text).unwrap();
+        if condition.program.comparison.is_none() {
+            continue;
+        }
+        compared += 1;
+        let mut measures = Measures::default();
+        for (measure, known) in Measure::ALL.into_iter().zip(&mut measures.known) {
+            let flag = matches!(measure, Measure::Error | Measure::HitlRequired);
+            *known = match rng.u8(0..3) {
+                0 => Known::Nothing,
+                1 if !flag => Known::AtLeast,
+                _ => Known::Exactly,
+            };
+        }
+        for (measure, number) in Measure::ALL.into_iter().zip(&mut measures.numbers) {
+            *number = match measure {
+                Measure::Error | Measure::HitlRequired => rng.u64(0..2),
+                Measure::DataTag => rng.u64(0..3),
+                Measure::Duration => rng.u64(0..4) * 500_000_000,
+                Measure::Cost => rng.u64(0..4) * 1_000,
+            };
+        }
+        let eval = |at_hand| condition.eval(&Both { measures, at_hand });
+        assert_eq!(eval(true), eval(false), "{text} with {measures:?}");
+        outcomes[eval(true) as usize] += 1;
+    }
+    assert!(
+        outcomes.iter().all(|count| *count > CASES / 20),
+        "{outcomes:?}"
+    );
+}
+
 /// More knowledge never turns a decided condition around.
 #[test]
 fn decided_conditions_stay_decided_when_more_is_known() {

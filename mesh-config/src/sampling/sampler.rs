@@ -43,6 +43,7 @@ impl Verdict {
     };
 
     /// Takes over a candidate that keeps more; on a tie what stands first stays.
+    #[inline(never)]
     fn offer(&mut self, rate: Rate, reason: Reason, rule: Option<u16>) {
         let Some(threshold) = rate.threshold else {
             return;
@@ -91,6 +92,8 @@ pub struct Sampler {
     adaptive: bool,
     classes: Vec<(Condition, Rate)>,
     rules: Vec<Rule>,
+    /// Those of them that can be open until the response has ended.
+    late: Vec<Rule>,
     head: Vec<Attribute>,
     end: Vec<Attribute>,
 }
@@ -131,6 +134,11 @@ impl Sampler {
             floor: raises.map(Rate::new),
             adaptive: sampling.adaptive.enabled && !exempt,
             classes,
+            late: rules
+                .iter()
+                .filter(|rule| rule.phase > Phase::Request)
+                .cloned()
+                .collect(),
             rules,
             head,
             end,
@@ -175,9 +183,7 @@ impl Sampler {
             }
             BaseRate::Decided => {}
         }
-        for rule in &self.rules {
-            self.offer_rule(rule, attributes, &mut verdict);
-        }
+        offer_rules(&self.rules, attributes, &mut verdict);
         if verdict.threshold.is_none() && base != BaseRate::Decided {
             verdict.reason = Reason::RateZero;
         }
@@ -188,9 +194,7 @@ impl Sampler {
     /// open until then. It is to be combined with the head's; alone it keeps nothing.
     pub fn end(&self, attributes: &impl Attributes) -> Verdict {
         let mut verdict = Verdict::NOTHING;
-        for rule in self.rules.iter().filter(|rule| rule.phase > Phase::Request) {
-            self.offer_rule(rule, attributes, &mut verdict);
-        }
+        offer_rules(&self.late, attributes, &mut verdict);
         verdict
     }
 
@@ -207,8 +211,12 @@ impl Sampler {
             verdict.offer(floor, Reason::EnvironmentRate, None);
         }
     }
+}
 
-    fn offer_rule(&self, rule: &Rule, attributes: &impl Attributes, verdict: &mut Verdict) {
+/// One loop for the head and the end: what runs with every request is there once.
+#[inline(never)]
+fn offer_rules(rules: &[Rule], attributes: &impl Attributes, verdict: &mut Verdict) {
+    for rule in rules {
         match rule.condition.eval(attributes) {
             Tri::True => {
                 verdict.forced |= rule.rate.threshold == Some(Threshold::ALWAYS);
