@@ -15,6 +15,7 @@
 
 mod cache;
 mod histogram;
+mod merge_joins;
 mod output;
 mod session;
 mod stored;

@@ -9,6 +9,7 @@ use datafusion::arrow::array::{Array as _, ArrayRef, AsArray as _, RecordBatch};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::TableReference;
 use datafusion::error::DataFusionError;
+use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
@@ -18,6 +19,7 @@ use thiserror::Error;
 use tokio::sync::Semaphore;
 
 use super::cache::Cache;
+use super::merge_joins::MergeJoins;
 use super::tables;
 use crate::store::{Kinds, Snapshot};
 
@@ -123,11 +125,19 @@ pub(crate) struct Answer {
 struct Plans {
     runtime: Arc<RuntimeEnv>,
     config: SessionConfig,
+    /// Whether joins merge sorted rows.
+    merges: bool,
 }
 
 impl Plans {
     fn context(&self) -> SessionContext {
-        SessionContext::new_with_config_rt(self.config.clone(), self.runtime.clone())
+        let mut state = SessionStateBuilder::new_with_default_features()
+            .with_config(self.config.clone())
+            .with_runtime_env(self.runtime.clone());
+        if self.merges {
+            state = state.with_physical_optimizer_rule(Arc::new(MergeJoins));
+        }
+        SessionContext::new_with_state(state.build())
     }
 }
 
@@ -160,19 +170,25 @@ impl QueryEngine {
         let ready = Plans {
             runtime,
             config: config.clone(),
+            merges: false,
         };
-        // Few operators and small batches: each gets a share of little memory. With one
-        // partition there would be hash joins all the same.
+        // One step after the other, each with a share of the memory.
         let mut config = config
-            .with_target_partitions(2)
+            .with_target_partitions(1)
             .with_batch_size(1_024)
             .with_sort_spill_reservation_bytes(limits.spilling / 32);
-        config.options_mut().optimizer.prefer_hash_join = false;
+        // A filter that a join tells its other side is of use to hash joins alone.
+        let optimizer = &mut config.options_mut().optimizer;
+        optimizer.enable_dynamic_filter_pushdown = false;
+        optimizer.enable_join_dynamic_filter_pushdown = false;
+        optimizer.enable_topk_dynamic_filter_pushdown = false;
+        optimizer.enable_aggregate_dynamic_filter_pushdown = false;
         let spilling = Plans {
             runtime: RuntimeEnvBuilder::from_runtime_env(&ready.runtime)
                 .with_memory_pool(Arc::new(FairSpillPool::new(limits.spilling)))
                 .build_arc()?,
             config,
+            merges: true,
         };
         Ok(Self {
             limits,

@@ -377,6 +377,48 @@ async fn a_join_that_does_not_fit_into_memory_is_answered_through_the_disk() {
 }
 
 #[tokio::test]
+async fn joins_that_merge_answer_as_those_that_hash() {
+    let snapshot = Store::new(Settings::default(), 0, Vec::new())
+        .snapshot()
+        .unwrap();
+    let ample = engine(Limits::default());
+    // Not even a hash table of a few rows fits.
+    let merging = engine(Limits {
+        memory: 1_000,
+        spilling: 8 << 20,
+        ..Limits::default()
+    });
+    let tables = "WITH l AS (SELECT * FROM (VALUES (1, 'a', 5), (2, 'b', 6), (2, 'c', 7), \
+         (NULL, 'd', 8), (4, 'e', 9)) AS t(k, name, x)), \
+         r AS (SELECT * FROM (VALUES (2, 'u', 1), (2, 'v', 9), (3, 'w', 2), (NULL, 'y', 3), \
+         (4, 'z', 20)) AS t(k, tag, x))";
+    let mut compared = 0;
+    for kind in ["INNER", "LEFT", "RIGHT", "FULL", "LEFT SEMI", "LEFT ANTI"] {
+        for on in [
+            "l.k = r.k",
+            "l.k = r.k AND l.x > r.x",
+            "l.k = r.k AND l.x = r.x",
+        ] {
+            let shown = if kind.contains(' ') {
+                "l.*"
+            } else {
+                "tag, name, r.x"
+            };
+            let query = format!("{tables} SELECT {shown} FROM l {kind} JOIN r ON {on}");
+            let sorted = |mut rows: Vec<Vec<String>>| {
+                rows.sort();
+                rows
+            };
+            let expected = sorted(rows(&ample, &snapshot, &query).await);
+            let merged = sorted(rows(&merging, &snapshot, &query).await);
+            assert_eq!(merged, expected, "{query}");
+            compared += expected.len();
+        }
+    }
+    assert!(compared > 40, "{compared} rows say little");
+}
+
+#[tokio::test]
 async fn a_query_that_needs_too_much_memory_fails_and_says_so() {
     let snapshot = Store::new(Settings::default(), 0, Vec::new())
         .snapshot()
