@@ -22,35 +22,36 @@ pub(crate) fn request_headers() -> Vec<u8> {
 
 /// The first line of one request header; valid in the request header phase and in `on_log`.
 pub(crate) fn request_header(name: &str) -> Option<Vec<u8>> {
-    hostcalls::get_map_value_bytes(MapType::HttpRequestHeaders, name)
-        .ok()
-        .flatten()
+    raw::header(MapType::HttpRequestHeaders, name)
 }
 
 /// Replaces all lines of a request header by one; only in the request header phase. The value must
 /// not hold CR, LF or NUL: Envoy would answer 503.
 pub(crate) fn set_request_header(name: &str, value: &[u8]) {
-    let _ = hostcalls::set_map_value_bytes(MapType::HttpRequestHeaders, name, Some(value));
+    raw::set_header(MapType::HttpRequestHeaders, name, value);
 }
 
 /// Removes all lines of a request header; only in the request header phase.
 pub(crate) fn remove_request_header(name: &str) {
-    let _ = hostcalls::set_map_value_bytes(MapType::HttpRequestHeaders, name, None);
+    raw::remove_header(MapType::HttpRequestHeaders, name);
 }
 
 /// Sets a response header; only in the response header phase.
 pub(crate) fn set_response_header(name: &str, value: &[u8]) {
-    let _ = hostcalls::set_map_value_bytes(MapType::HttpResponseHeaders, name, Some(value));
+    raw::set_header(MapType::HttpResponseHeaders, name, value);
 }
 
 /// The first line of a header or trailer of the response, in the phase of that map.
 pub(crate) fn response_value(map: MapType, name: &str) -> Option<Vec<u8>> {
-    hostcalls::get_map_value_bytes(map, name).ok().flatten()
+    raw::header(map, name)
 }
 
 /// Sets or removes a header or trailer of the response, in the phase of that map.
 pub(crate) fn change_response(map: MapType, name: &str, value: Option<&[u8]>) {
-    let _ = hostcalls::set_map_value_bytes(map, name, value);
+    match value {
+        Some(value) => raw::set_header(map, name, value),
+        None => raw::remove_header(map, name),
+    }
 }
 
 /// Answers a request instead of passing it on: HTTP 429, or RESOURCE_EXHAUSTED; only in the request
@@ -72,7 +73,7 @@ pub(crate) fn response_body(size: usize) -> Vec<u8> {
 
 /// HTTP status of the response headers; only in their phase.
 pub(crate) fn response_status() -> Option<u16> {
-    let value = hostcalls::get_map_value_bytes(MapType::HttpResponseHeaders, ":status").ok()??;
+    let value = raw::header(MapType::HttpResponseHeaders, ":status")?;
     std::str::from_utf8(&value).ok()?.parse().ok()
 }
 
@@ -93,6 +94,11 @@ pub(crate) fn unsigned_property(path: &str) -> Option<u64> {
     let bytes = property(path)?;
     let number = bytes.as_slice().try_into().ok().map(i64::from_le_bytes)?;
     u64::try_from(number).ok()
+}
+
+/// The value of a counter or gauge of the proxy.
+pub(crate) fn metric(id: u32) -> Option<u64> {
+    raw::metric(id)
 }
 
 /// A value shared by all VMs of this VM id in the proxy.
@@ -172,7 +178,5 @@ pub(crate) fn call_response_body(size: usize) -> Option<Vec<u8>> {
 
 /// A header of the answer to an export request; only in its callback.
 pub(crate) fn call_response_header(name: &str) -> Option<Vec<u8>> {
-    hostcalls::get_map_value_bytes(MapType::HttpCallResponseHeaders, name)
-        .ok()
-        .flatten()
+    raw::header(MapType::HttpCallResponseHeaders, name)
 }

@@ -24,6 +24,8 @@
     )
 )]
 
+#[expect(unsafe_code, reason = "a host calls functions by their names")]
+mod callbacks;
 mod entropy;
 mod host;
 #[expect(unsafe_code, reason = "an allocator hands out raw memory")]
@@ -44,6 +46,8 @@ mod raw;
 mod returns;
 mod root;
 mod stream;
+mod streams;
+mod vm;
 
 #[cfg(target_arch = "wasm32")]
 #[global_allocator]
@@ -55,6 +59,6 @@ mod start {
 
     proxy_wasm::main! {{
         proxy_wasm::set_log_level(LogLevel::Info);
-        proxy_wasm::set_root_context(|_| Box::new(crate::root::Root::new()));
+        proxy_wasm::set_root_context(|id| Box::new(crate::root::Root::new(id)));
     }}
 }

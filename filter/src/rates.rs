@@ -8,7 +8,7 @@ use filter_core::rates::Answer;
 use mesh_config::adaptive::MAX_ANSWER_BYTES;
 
 use crate::host;
-use crate::root::Shared;
+use crate::vm::Shared;
 
 /// Headers of an export request that do not belong to a request without a body.
 const OF_A_BODY: [&str; 2] = [":method", "content-type"];

@@ -6,8 +6,6 @@
 //! set of keys (see [`filter_core::reply::mailbox`]). With one worker no host call is made for them
 //! but the look at a gauge that counts the workers.
 
-use std::cell::{Cell, RefCell};
-
 use filter_core::reply::News;
 use filter_core::reply::in_flight::{Delivered, InFlight};
 use filter_core::reply::mailbox;
@@ -26,11 +24,6 @@ const POST_TRIES: usize = 4;
 /// Requests in flight until the policy says otherwise.
 const DEFAULT_IN_FLIGHT: usize = 4096;
 
-thread_local! {
-    static IN_FLIGHT: RefCell<InFlight> = const { RefCell::new(InFlight::new(DEFAULT_IN_FLIGHT)) };
-    static CROWD: Cell<Crowd> = const { Cell::new(Crowd::Unknown) };
-}
-
 /// What this VM knows of the other workers of the proxy.
 #[derive(Debug, Clone, Copy)]
 enum Crowd {
@@ -42,81 +35,111 @@ enum Crowd {
     Others,
 }
 
-/// Makes ready for a policy: its limit, and the boxes, so that two first letters cannot replace each
-/// other.
-pub(crate) fn configure(engine: &Engine) {
-    let _ = with(|table| table.limit(engine.max_in_flight()));
-    if !engine.reaches_other_workers() {
-        return;
-    }
-    for number in 0..mailbox::BOXES {
-        let key = box_key(number);
-        if !host::has_shared_value(&key) {
-            host::set_shared_value(&key, b"");
-        }
-    }
-}
-
-/// Runs `action` with the table of this worker. Callbacks of one VM never run at the same time.
-pub(crate) fn with<R>(action: impl FnOnce(&mut InFlight) -> R) -> Option<R> {
-    IN_FLIGHT.with(|table| {
-        table
-            .try_borrow_mut()
-            .ok()
-            .map(|mut table| action(&mut table))
-    })
-}
-
-/// Counts this worker, once.
-pub(crate) fn serve() {
-    CROWD.with(|crowd| {
-        if !matches!(crowd.get(), Crowd::Unknown) {
-            return;
-        }
-        crowd.set(match hostcalls::define_metric(MetricType::Gauge, WORKERS) {
-            Ok(gauge) => {
-                let _ = hostcalls::increment_metric(gauge, 1);
-                Crowd::Alone(gauge)
-            }
-            Err(_) => Crowd::Others,
-        });
-    });
-}
-
-fn has_others() -> bool {
-    CROWD.with(|crowd| {
-        if let Crowd::Alone(gauge) = crowd.get() {
-            let alone = hostcalls::get_metric(gauge).is_ok_and(|workers| workers <= 1);
-            if alone {
-                return false;
-            }
-            crowd.set(Crowd::Others);
-        }
-        matches!(crowd.get(), Crowd::Others)
-    })
+/// See the module documentation.
+pub(crate) struct Returns {
+    /// The requests of this worker.
+    pub(crate) in_flight: InFlight,
+    crowd: Crowd,
 }
 
 fn box_key(number: u32) -> String {
     ["tracemeter.return/", &number.to_string()].concat()
 }
 
-/// What other workers have posted for a request.
-pub(crate) fn posted(request: &RequestState) -> News {
-    if !has_others() {
-        return News::default();
+impl Returns {
+    pub(crate) const fn new() -> Self {
+        Self {
+            in_flight: InFlight::new(DEFAULT_IN_FLIGHT),
+            crowd: Crowd::Unknown,
+        }
     }
-    let (trace_id, span_id) = (request.trace_id(), request.span_id());
-    let content = host::shared_value(&box_key(mailbox::box_of(trace_id)));
-    content.map_or_else(News::default, |content| {
-        mailbox::read(&content, trace_id, span_id)
-    })
+
+    /// Makes ready for a policy: its limit, and the boxes, so that two first letters cannot replace
+    /// each other.
+    pub(crate) fn configure(&mut self, engine: &Engine) {
+        self.in_flight.limit(engine.max_in_flight());
+        if !engine.reaches_other_workers() {
+            return;
+        }
+        for number in 0..mailbox::BOXES {
+            let key = box_key(number);
+            if !host::has_shared_value(&key) {
+                host::set_shared_value(&key, b"");
+            }
+        }
+    }
+
+    /// Counts this worker, once.
+    pub(crate) fn serve(&mut self) {
+        if matches!(self.crowd, Crowd::Unknown) {
+            self.count_worker();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn count_worker(&mut self) {
+        self.crowd = match hostcalls::define_metric(MetricType::Gauge, WORKERS) {
+            Ok(gauge) => {
+                let _ = hostcalls::increment_metric(gauge, 1);
+                Crowd::Alone(gauge)
+            }
+            Err(_) => Crowd::Others,
+        };
+    }
+
+    fn has_others(&mut self) -> bool {
+        if let Crowd::Alone(gauge) = self.crowd {
+            if host::metric(gauge).is_some_and(|workers| workers <= 1) {
+                return false;
+            }
+            self.crowd = Crowd::Others;
+        }
+        matches!(self.crowd, Crowd::Others)
+    }
+
+    /// What other workers have posted for a request.
+    pub(crate) fn posted(&mut self, request: &RequestState) -> News {
+        if !self.has_others() {
+            return News::default();
+        }
+        let (trace_id, span_id) = (request.trace_id(), request.span_id());
+        let content = host::shared_value(&box_key(mailbox::box_of(trace_id)));
+        content.map_or_else(News::default, |content| {
+            mailbox::read(&content, trace_id, span_id)
+        })
+    }
+
+    /// What other workers have posted for a request that ends; its letters are taken out.
+    pub(crate) fn collect(&mut self, request: &RequestState) -> News {
+        if !self.has_others() {
+            return News::default();
+        }
+        take_letters(request)
+    }
+
+    /// Brings a letter to the request that caused the call, on whichever worker it is.
+    #[inline(never)]
+    pub(crate) fn deliver(&mut self, engine: &mut Engine, letter: Letter) {
+        let Letter {
+            trace_id,
+            parent_id,
+            news,
+        } = letter;
+        match self.in_flight.deliver(trace_id, parent_id, news) {
+            Delivered::Cause | Delivered::OnlyOne => {}
+            Delivered::Nobody => {
+                let posted = engine.reaches_other_workers() && self.has_others() && post(letter);
+                if !posted {
+                    engine.count_undelivered();
+                }
+            }
+        }
+    }
 }
 
-/// What other workers have posted for a request that ends; its letters are taken out.
-pub(crate) fn collect(request: &RequestState) -> News {
-    if !has_others() {
-        return News::default();
-    }
+#[inline(never)]
+fn take_letters(request: &RequestState) -> News {
     let (trace_id, span_id) = (request.trace_id(), request.span_id());
     let key = box_key(mailbox::box_of(trace_id));
     let (content, version) = host::shared_value_versioned(&key);
@@ -126,25 +149,6 @@ pub(crate) fn collect(request: &RequestState) -> News {
         let _ = host::replace_shared_value(&key, &left, version);
     }
     mailbox::read(&content, trace_id, span_id)
-}
-
-/// Brings a letter to the request that caused the call, on whichever worker it is.
-pub(crate) fn deliver(engine: &mut Engine, letter: Letter) {
-    let Letter {
-        trace_id,
-        parent_id,
-        news,
-    } = letter;
-    let told = with(|table| table.deliver(trace_id, parent_id, news));
-    match told {
-        Some(Delivered::Cause | Delivered::OnlyOne) => {}
-        Some(Delivered::Nobody) | None => {
-            let posted = engine.reaches_other_workers() && has_others() && post(letter);
-            if !posted {
-                engine.count_undelivered();
-            }
-        }
-    }
 }
 
 /// False when the letter was not written, or an older one had to go for it.

@@ -1,7 +1,6 @@
 //! The root context: one per worker and configuration. It owns the engine, ticks, and exports.
 
 use std::cell::RefCell;
-use std::rc::Rc;
 use std::time::Duration;
 
 use filter_core::counters::Counter;
@@ -9,8 +8,8 @@ use filter_core::export::{Outcome, Signal};
 use filter_core::{Engine, Entropy, gzip};
 use mesh_config::Policy;
 use proxy_wasm::hostcalls;
-use proxy_wasm::traits::{Context, HttpContext, RootContext};
-use proxy_wasm::types::{ContextType, LogLevel};
+use proxy_wasm::traits::{Context, RootContext};
+use proxy_wasm::types::LogLevel;
 
 use crate::entropy::HostEntropy;
 use crate::host::{self, DispatchError};
@@ -18,8 +17,7 @@ use crate::metrics::Metrics;
 use crate::node;
 use crate::parcels;
 use crate::rates;
-use crate::returns;
-use crate::stream::Stream;
+use crate::vm::{self, Shared, Vm};
 
 /// How often batches are looked at and counters are flushed. It bounds what a stopped proxy loses.
 const TICK: Duration = Duration::from_secs(1);
@@ -29,20 +27,6 @@ const RESPONSES_TO_LOOK_AT: u32 = 32;
 
 /// Longest configuration that is remembered in case its successor is refused.
 const REMEMBERED_BYTES: usize = 1 << 20;
-
-/// What a root context shares with its streams. Callbacks of one VM never run at the same time.
-pub(crate) struct Shared {
-    pub(crate) engine: Engine,
-    pub(crate) entropy: HostEntropy,
-    /// Whether the overwritten-context warning was logged: once is help, once per request is not.
-    pub(crate) warned_of_overwriting: bool,
-    /// Parts of requests so far, to time one now and then.
-    pub(crate) parts: u32,
-    /// Whether the module was seen to stand in an upstream filter chain.
-    pub(crate) upstream_chain: bool,
-    /// Responses of which the status is still to be read, until it is known where the module stands.
-    pub(crate) responses_to_look_at: u32,
-}
 
 thread_local! {
     /// Engines of root contexts that are gone, by their key, until a successor takes them over. A
@@ -66,7 +50,8 @@ enum Call {
 
 /// See the module documentation.
 pub(crate) struct Root {
-    shared: Option<Rc<RefCell<Shared>>>,
+    /// Its number; what it shares with its streams stands under it in the [`Vm`].
+    id: u32,
     metrics: Option<Metrics>,
     cluster: String,
     /// Headers of every export request, `:path` left out.
@@ -85,9 +70,9 @@ pub(crate) struct Root {
 }
 
 impl Root {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(id: u32) -> Self {
         Self {
-            shared: None,
+            id,
             metrics: None,
             cluster: String::new(),
             headers: Vec::new(),
@@ -102,61 +87,54 @@ impl Root {
     }
 
     /// Puts a policy into force. The engine of an earlier policy keeps its buffered spans.
-    fn apply(&mut self, policy: &Policy, config_errors: u64) {
+    fn apply(&mut self, vm: &mut Vm, policy: &Policy, config_errors: u64) {
         let mut entropy = HostEntropy::new();
         let instance = format!("{:016x}", entropy.next_u64());
-        let engine = Engine::new(policy, &node::read(), &instance);
-        returns::configure(&engine);
+        let mut engine = Engine::new(policy, &node::read(), &instance);
+        engine.count(Counter::ConfigErrors, config_errors);
+        vm.returns.configure(&engine);
         self.cluster.clone_from(&policy.export.cluster);
         self.timeout = policy.export.timeout;
         self.gzip = policy.export.gzip;
         self.headers = export_headers(policy);
         self.traces_path.clone_from(&policy.export.path);
         self.metrics_path.clone_from(&policy.export.metrics_path);
-        match &self.shared {
+        match vm.shared(self.id) {
             Some(shared) => {
-                if let Ok(mut shared) = shared.try_borrow_mut() {
-                    let previous = std::mem::replace(&mut shared.engine, engine);
-                    shared.engine.take_over(previous);
-                }
+                let previous = std::mem::replace(&mut shared.engine, engine);
+                shared.engine.take_over(previous);
             }
-            None => {
-                let shared = Shared {
+            None => vm.serve(
+                self.id,
+                Shared {
                     engine,
                     entropy,
                     warned_of_overwriting: false,
                     parts: 0,
                     upstream_chain: false,
                     responses_to_look_at: RESPONSES_TO_LOOK_AT,
-                };
-                self.shared = Some(Rc::new(RefCell::new(shared)));
-            }
-        }
-        if let Some(shared) = &self.shared
-            && let Ok(mut shared) = shared.try_borrow_mut()
-        {
-            shared.engine.count(Counter::ConfigErrors, config_errors);
+                },
+            ),
         }
     }
 
     /// Counts a refused policy and goes on with the one before it. A changed configuration makes a
     /// new root context, so the one before it is what the proxy remembers, not what this holds.
-    fn refuse(&mut self, why: &str) {
+    fn refuse(&mut self, vm: &mut Vm, why: &str) {
         let last_good = host::shared_value(&last_good_key(&self.key));
         let last_good = last_good.and_then(|bytes| Policy::from_json(&bytes).ok());
-        let kept = match (&self.shared, &last_good) {
+        let shared = vm.shared(self.id);
+        let kept = match (&shared, &last_good) {
             (None, None) => "the defaults",
             _ => "the last good policy",
         };
         let message = ["tracemeter: configuration refused, ", kept, " go on: ", why].concat();
         host::log(LogLevel::Error, &message);
-        if let Some(shared) = &self.shared {
-            if let Ok(mut shared) = shared.try_borrow_mut() {
-                shared.engine.count(Counter::ConfigErrors, 1);
-            }
+        if let Some(shared) = shared {
+            shared.engine.count(Counter::ConfigErrors, 1);
         } else {
             let policy = last_good.map_or_else(Policy::default, |loaded| loaded.policy);
-            self.apply(&policy, 1);
+            self.apply(vm, &policy, 1);
         }
     }
 
@@ -170,13 +148,23 @@ impl Root {
         });
     }
 
-    fn export_now(&mut self, now: u64) {
-        let Some(shared) = self.shared.clone() else {
-            return;
-        };
-        if let Ok(mut shared) = shared.try_borrow_mut() {
-            self.export(&mut shared, now);
+    /// What is done once per tick.
+    fn work(&mut self, shared: &mut Shared) -> Option<()> {
+        let now = host::now_unix_nanos();
+        self.inherit(shared);
+        parcels::take(&mut shared.engine, &self.key);
+        let refused = shared.entropy.take_failures();
+        shared.engine.count(Counter::EntropyFallback, refused);
+        shared.engine.tick(now);
+        self.export(shared, now);
+        let asked = rates::ask(shared, &self.cluster, &self.headers, self.timeout, now);
+        self.calls.extend(asked.map(|token| (token, Call::Rates)));
+        if let Some(metrics) = &mut self.metrics {
+            let queue_bytes = shared.engine.buffered_bytes();
+            metrics.flush(shared.engine.counters(), queue_bytes);
+            metrics.rates_version(shared.engine.rates_version());
         }
+        Some(())
     }
 
     fn export(&mut self, shared: &mut Shared, now: u64) {
@@ -266,25 +254,23 @@ impl Context for Root {
         };
         let status = number(":status").and_then(|status| u16::try_from(status).ok());
         let now = host::now_unix_nanos();
-        let Some(shared) = &self.shared else { return };
-        let id = match call {
-            Call::Export(id) => id,
-            Call::Rates => {
-                if let Ok(mut shared) = shared.try_borrow_mut() {
-                    rates::answered(&mut shared, status.unwrap_or(0), body, now);
+        let _ = vm::with(|vm| {
+            let shared = vm.shared(self.id)?;
+            match call {
+                Call::Export(id) => {
+                    let outcome = Outcome::from_status(status.unwrap_or(0), number("retry-after"));
+                    let entropy = shared.entropy.next_u64();
+                    shared.engine.export_outcome(id, outcome, now, entropy);
+                    // What waits goes out as soon as there is room: a tick alone would bound the
+                    // throughput.
+                    if outcome == Outcome::Accepted {
+                        self.export(shared, now);
+                    }
                 }
-                return;
+                Call::Rates => rates::answered(shared, status.unwrap_or(0), body, now),
             }
-        };
-        let outcome = Outcome::from_status(status.unwrap_or(0), number("retry-after"));
-        if let Ok(mut shared) = shared.try_borrow_mut() {
-            let entropy = shared.entropy.next_u64();
-            shared.engine.export_outcome(id, outcome, now, entropy);
-        }
-        // What waits goes out as soon as there is room: a tick alone would bound the throughput.
-        if outcome == Outcome::Accepted {
-            self.export_now(now);
-        }
+            Some(())
+        });
     }
 
     /// A newer configuration took this one's place and no request of it is left: what it still
@@ -296,8 +282,8 @@ impl Context for Root {
                 own.map(|index| living.swap_remove(index));
             });
         }
-        let shared = self.shared.take().and_then(Rc::into_inner);
-        let Some(mut engine) = shared.map(|shared| shared.into_inner().engine) else {
+        let retired = vm::with(|vm| vm.retire(self.id));
+        let Some(Shared { mut engine, .. }) = retired.flatten() else {
             return true;
         };
         if let Some(metrics) = &mut self.metrics {
@@ -343,7 +329,8 @@ impl RootContext for Root {
             LIVING.with_borrow_mut(|living| living.push(self.key.clone()));
             parcels::prepare(&self.key);
         }
-        match Policy::from_json(&bytes) {
+        let policy = Policy::from_json(&bytes);
+        let _ = vm::with(|vm| match policy {
             Ok(loaded) => {
                 for warning in &loaded.warnings {
                     let message = ["tracemeter: configuration: ", &warning.to_string()].concat();
@@ -352,10 +339,10 @@ impl RootContext for Root {
                 if bytes.len() <= REMEMBERED_BYTES {
                     host::set_shared_value(&last_good_key(&self.key), &bytes);
                 }
-                self.apply(&loaded.policy, 0);
+                self.apply(vm, &loaded.policy, 0);
             }
-            Err(diagnostics) => self.refuse(&diagnostics.to_string()),
-        }
+            Err(diagnostics) => self.refuse(vm, &diagnostics.to_string()),
+        });
         if self.metrics.is_none() {
             self.metrics = Some(Metrics::define());
         }
@@ -364,34 +351,7 @@ impl RootContext for Root {
     }
 
     fn on_tick(&mut self) {
-        let Some(shared) = self.shared.clone() else {
-            return;
-        };
-        let Ok(mut shared) = shared.try_borrow_mut() else {
-            return;
-        };
-        let now = host::now_unix_nanos();
-        self.inherit(&mut shared);
-        parcels::take(&mut shared.engine, &self.key);
-        let refused = shared.entropy.take_failures();
-        shared.engine.count(Counter::EntropyFallback, refused);
-        shared.engine.tick(now);
-        self.export(&mut shared, now);
-        let asked = rates::ask(&mut shared, &self.cluster, &self.headers, self.timeout, now);
-        self.calls.extend(asked.map(|token| (token, Call::Rates)));
-        if let Some(metrics) = &mut self.metrics {
-            let queue_bytes = shared.engine.buffered_bytes();
-            metrics.flush(shared.engine.counters(), queue_bytes);
-            metrics.rates_version(shared.engine.rates_version());
-        }
-    }
-
-    fn create_http_context(&self, _context_id: u32) -> Option<Box<dyn HttpContext>> {
-        Some(Box::new(Stream::new(self.shared.clone())))
-    }
-
-    fn get_type(&self) -> Option<ContextType> {
-        Some(ContextType::HttpContext)
+        let _ = vm::with(|vm| self.work(vm.shared(self.id)?));
     }
 }
 

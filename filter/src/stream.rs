@@ -1,77 +1,88 @@
 //! One HTTP stream: reads the headers, applies three edits, and reports the end.
 
-use std::cell::RefCell;
-use std::rc::Rc;
-
 use filter_core::counters::Counter;
 use filter_core::headers::HeaderBlock;
 use filter_core::reply::{HEADER, News};
 use filter_core::{
     Denial, Details, Direction, Edit, Peer, Progress, Protocol, RequestInput, RequestState,
-    ResponseInput, StreamEnd, TRACE_COST_STATE, Wanted,
+    ResponseInput, ResponseNeeds, StreamEnd, TRACE_COST_STATE, Wanted,
 };
-use proxy_wasm::traits::{Context, HttpContext};
-use proxy_wasm::types::{Action, LogLevel, MapType};
+use proxy_wasm::types::{LogLevel, MapType};
 
 use crate::host;
-use crate::returns;
-use crate::root::Shared;
+use crate::returns::Returns;
+use crate::vm::Shared;
 
 /// How many requests are checked for a traceparent that was overwritten after this filter: the
 /// first ones of a configuration, then one in this many.
 const OVERWRITE_CHECK_EVERY: u64 = 1024;
-
-/// One part of a request (its beginning, its end) in this many is timed. Odd, so that both get their
-/// turn: two looks at the clock are a tenth of what a request costs.
-const TIMED_EVERY: u32 = 255;
 
 /// Up to this size Envoy's size of the request body is taken as it is. It is the announced length
 /// if there is one, so a larger one is compared with what came in.
 const TRUSTED_LENGTH_BYTES: u64 = 64 << 10;
 
 /// What the stream is at.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly every stream is metered: a box would be one more allocation per request"
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// No headers have come.
     Waiting,
-    /// The engine left the request alone.
-    Excluded,
-    /// The request is metered.
-    Metered(RequestState),
+    /// The headers have come.
+    Begun,
     /// The end was reported.
     Ended,
 }
 
 /// See the module documentation.
 pub(crate) struct Stream {
-    shared: Option<Rc<RefCell<Shared>>>,
+    /// The root context that it belongs to.
+    pub(crate) root: u32,
     phase: Phase,
     /// Whether the request's headers were all of it, so that its body has no bytes.
     without_body: bool,
-    /// Bytes of the response body so far.
-    response_bytes: u64,
     /// Whether the response came to its end: what the filter has seen of it is all of it.
     complete: bool,
     /// Status of the response headers; read only in the upstream chain.
     response_status: Option<u16>,
-    /// The answer to a request that is over budget, until it is sent.
-    denial: Option<Denial>,
+    /// Bytes of the response body so far.
+    response_bytes: u64,
+    /// What the engine holds of a request that has begun; `None` for one that it leaves alone.
+    state: Option<RequestState>,
 }
 
 impl Stream {
-    pub(crate) fn new(shared: Option<Rc<RefCell<Shared>>>) -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
-            shared,
+            root: 0,
             phase: Phase::Waiting,
             without_body: false,
-            response_bytes: 0,
             complete: false,
             response_status: None,
-            denial: None,
+            response_bytes: 0,
+            state: None,
         }
+    }
+
+    /// Makes a used one ready for a stream of a root context.
+    pub(crate) fn renew(&mut self, root: u32) {
+        self.root = root;
+        self.phase = Phase::Waiting;
+        self.without_body = false;
+        self.complete = false;
+        self.response_status = None;
+        self.response_bytes = 0;
+    }
+
+    /// Lets go of what is held for a request whose end did not come.
+    pub(crate) fn clear(&mut self) {
+        if self.state.is_some() {
+            self.abandon();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn abandon(&mut self) {
+        self.state = None;
     }
 }
 
@@ -109,19 +120,6 @@ fn details(wanted: Wanted, in_log: bool) -> Details {
             .then(|| host::request_header("user-agent"))
             .flatten(),
     }
-}
-
-/// Runs a part of a request, and now and then takes the time.
-fn timed(shared: &mut Shared, part: impl FnOnce(&mut Shared)) {
-    shared.parts = shared.parts.wrapping_add(1);
-    if !shared.parts.is_multiple_of(TIMED_EVERY) {
-        return part(shared);
-    }
-    let start = host::now_unix_nanos();
-    part(shared);
-    let spent = host::now_unix_nanos().saturating_sub(start);
-    shared.engine.count(Counter::SelfTimeNanos, spent);
-    shared.engine.count(Counter::SelfTimeParts, 1);
 }
 
 fn apply(name: &str, edit: Edit<'_>) {
@@ -162,13 +160,18 @@ fn unseen_end() -> StreamEnd {
 /// Envoy's own tracer writes traceparent after all filters. Who loses hours to that should be told,
 /// once.
 fn check_overwritten(shared: &mut Shared, state: &RequestState) {
-    if state.is_companion()
-        || !shared
+    if !state.is_companion()
+        && shared
             .engine
             .should_check_overwriting(OVERWRITE_CHECK_EVERY)
     {
-        return;
+        look_for_overwriting(shared, state);
     }
+}
+
+#[cold]
+#[inline(never)]
+fn look_for_overwriting(shared: &mut Shared, state: &RequestState) {
     let Some(written) = state.written_traceparent() else {
         return;
     };
@@ -189,11 +192,40 @@ fn check_overwritten(shared: &mut Shared, state: &RequestState) {
     }
 }
 
+/// What a companion leaves for Envoy's own span.
+#[cold]
+#[inline(never)]
+fn set_filter_state_at_head(shared: &Shared, state: &RequestState) {
+    for (name, value) in shared.engine.filter_state_at_head(state) {
+        host::set_filter_state(name, &value);
+    }
+}
+
+/// The end of a request that was malformed: it never began, and is counted all the same.
+#[cold]
+#[inline(never)]
+fn end_malformed(shared: &mut Shared) {
+    let end = unseen_end();
+    shared.engine.end_malformed(listener_direction(), &end);
+}
+
 impl Stream {
-    fn begin(&mut self, shared: &mut Shared) {
-        let Shared {
-            engine, entropy, ..
-        } = shared;
+    /// The request's headers. What comes back is to be answered instead of passing the request on.
+    pub(crate) fn request_headers(
+        &mut self,
+        shared: &mut Shared,
+        returns: &mut Returns,
+        end_of_stream: bool,
+    ) -> Option<Denial> {
+        self.without_body = end_of_stream;
+        let started = shared.start_timer();
+        let denial = self.begin(shared, returns);
+        shared.stop_timer(started);
+        denial
+    }
+
+    fn begin(&mut self, shared: &mut Shared, returns: &mut Returns) -> Option<Denial> {
+        let engine = &mut shared.engine;
         let block = host::request_headers();
         let input = RequestInput {
             headers: HeaderBlock::new(&block),
@@ -208,97 +240,122 @@ impl Stream {
             } else {
                 None
             },
-            in_flight: None,
+            in_flight: Some(&returns.in_flight),
         };
-        let state = returns::with(|in_flight| {
-            let in_flight = Some(&*in_flight);
-            engine.request(&RequestInput { in_flight, ..input }, entropy)
-        });
-        let Some(mut state) = state.flatten() else {
-            self.phase = Phase::Excluded;
-            return;
-        };
-        let edits = engine.edits(&state);
+        self.phase = Phase::Begun;
+        self.state = engine.request(&input, &mut shared.entropy);
+        let state = self.state.as_mut()?;
+        let edits = engine.edits(state);
         if let Some(traceparent) = &edits.traceparent {
             host::set_request_header("traceparent", traceparent);
         }
         apply("tracestate", edits.tracestate);
         apply("baggage", edits.baggage);
-        if engine.is_companion() {
-            for (name, value) in engine.filter_state_at_head(&state) {
-                host::set_filter_state(name, &value);
-            }
-        }
-        if engine.wants_plain_response(&state) {
+        if engine.wants_plain_response(state) {
             host::remove_request_header("accept-encoding");
         }
-        returns::serve();
-        let _ = returns::with(|in_flight| engine.track(&mut state, in_flight));
-        self.denial = engine.denial(&state);
-        self.phase = Phase::Metered(state);
+        returns.serve();
+        engine.track(state, &mut returns.in_flight);
+        let denial = engine.denial(state);
+        if engine.is_companion() {
+            set_filter_state_at_head(shared, state);
+        }
+        denial
+    }
+
+    pub(crate) fn response_headers(
+        &mut self,
+        shared: &mut Shared,
+        returns: &mut Returns,
+        end_of_stream: bool,
+    ) {
+        if shared.upstream_chain || shared.responses_to_look_at > 0 {
+            self.read_status(shared);
+        }
+        self.watch_response(shared, returns, MapType::HttpResponseHeaders);
+        if end_of_stream {
+            self.response_ended(shared);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn read_status(&mut self, shared: &mut Shared) {
+        shared.responses_to_look_at = shared.responses_to_look_at.saturating_sub(1);
+        self.response_status = host::response_status();
     }
 
     /// Shows the beginning of the response, or its trailers, to the engine: a caller's proxy learns
     /// what happened below, a callee's proxy says it.
-    fn watch_response(&mut self, shared: &mut Shared, map: MapType) {
-        let Phase::Metered(state) = &mut self.phase else {
+    pub(crate) fn watch_response(
+        &mut self,
+        shared: &mut Shared,
+        returns: &mut Returns,
+        map: MapType,
+    ) {
+        let Some(state) = &mut self.state else {
             return;
         };
-        let engine = &mut shared.engine;
-        let needs = engine.response_needs(state);
-        let trailers = map == MapType::HttpResponseTrailers;
-        let value = |name: &str| host::response_value(map, name);
-        let internal = needs.internal_header.then(|| value(HEADER)).flatten();
-        let of_headers = |needed: bool| needed && !trailers;
-        let input = ResponseInput {
-            now_unix_nanos: if needs.status || needs.length {
-                host::now_unix_nanos()
-            } else {
-                0
-            },
-            http_status: of_headers(needs.status)
-                .then(host::response_status)
-                .flatten(),
-            grpc_status: (needs.status && state.is_grpc())
-                .then(|| value("grpc-status").and_then(number))
-                .flatten(),
-            announced_bytes: of_headers(needs.length)
-                .then(|| value("content-length").and_then(number))
-                .flatten()
-                .unwrap_or(0),
-            internal_header: internal.as_deref(),
-            posted: if needs.mailbox {
-                returns::posted(state)
-            } else {
-                News::default()
-            },
+        let at_head = map == MapType::HttpResponseHeaders;
+        if at_head && let Some((name, value)) = state.explanation() {
+            host::set_response_header(name, value.as_bytes());
+        }
+        if !state.watches_response() {
+            return;
+        }
+        let needs = shared.engine.response_needs(state);
+        let internal = if needs.internal_header {
+            host::response_value(map, HEADER)
+        } else {
+            None
         };
-        let effects = returns::with(|in_flight| {
-            if trailers {
-                engine.response_trailers(state, &input, in_flight)
-            } else {
-                engine.response(state, &input, in_flight)
-            }
-        });
-        let effects = effects.unwrap_or_default();
-        match &effects.reply {
-            Some(reply) => host::change_response(map, HEADER, Some(reply.as_bytes())),
-            None if internal.is_some() => host::change_response(map, HEADER, None),
-            None => {}
+        let nothing_to_say = !(needs.status || needs.length || needs.mailbox);
+        if at_head && nothing_to_say && internal.is_none() {
+            return;
         }
-        if let Some(value) = &effects.client {
-            host::change_response(map, engine.client_header(), Some(value));
+        answer(shared, returns, state, map, needs, internal);
+    }
+
+    pub(crate) fn response_body(&mut self, shared: &mut Shared, size: u32, end_of_stream: bool) {
+        self.response_bytes = self.response_bytes.saturating_add(u64::from(size));
+        if size > 0
+            && let Some(state) = &mut self.state
+            && state.reads_body()
+        {
+            let part = host::response_body(size as usize);
+            shared.engine.response_body(state, &part);
         }
-        if let Some(cost) = &effects.trace_cost {
-            host::set_filter_state(TRACE_COST_STATE, cost);
-        }
-        if let Some(letter) = effects.letter {
-            returns::deliver(engine, letter);
+        if end_of_stream {
+            self.response_ended(shared);
         }
     }
 
-    fn watches_response(&self) -> bool {
-        matches!(&self.phase, Phase::Metered(state) if state.watches_response())
+    /// The last byte of the response: in companion mode the final cost is put where Envoy's own span
+    /// finds it.
+    pub(crate) fn response_ended(&mut self, shared: &mut Shared) {
+        self.complete = true;
+        if matches!(&self.state, Some(state) if state.is_companion()) {
+            self.set_filter_state_at_end(shared);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn set_filter_state_at_end(&self, shared: &mut Shared) {
+        let Some(state) = &self.state else {
+            return;
+        };
+        let progress = Progress {
+            now_unix_nanos: host::now_unix_nanos(),
+            request_bytes: if self.without_body {
+                0
+            } else {
+                request_bytes()
+            },
+            response_bytes: self.response_bytes,
+        };
+        let (name, value) = shared.engine.filter_state_at_end(state, &progress);
+        host::set_filter_state(name, &value);
     }
 
     /// How the stream ended. Each property is a host call, so only what the callbacks have not told
@@ -331,152 +388,106 @@ impl Stream {
         }
     }
 
+    /// The end, as far as the host tells it.
+    pub(crate) fn log(&mut self, shared: &mut Shared, returns: &mut Returns) {
+        let started = shared.start_timer();
+        self.end(shared, returns, true);
+        shared.stop_timer(started);
+    }
+
+    /// The end in any case.
+    pub(crate) fn done(&mut self, shared: &mut Shared, returns: &mut Returns) {
+        if self.phase != Phase::Ended {
+            self.end(shared, returns, false);
+        }
+    }
+
     /// Reports the end, once. In the upstream chain (no `on_log` there) the status of a try that is
     /// retried is known only from its response headers.
-    fn end(&mut self, shared: &mut Shared, in_log: bool) {
-        match std::mem::replace(&mut self.phase, Phase::Ended) {
-            Phase::Metered(mut state) => {
-                let engine = &mut shared.engine;
-                let posted = engine.needs_mailbox_at_end(&state);
-                let posted = posted.then(|| returns::collect(&state));
-                let _ = returns::with(|in_flight| engine.untrack(&mut state, in_flight, posted));
-                let mut end = self.stream_end(state.is_grpc());
-                if in_log {
-                    check_overwritten(shared, &state);
-                } else {
-                    shared.upstream_chain = true;
-                    end.http_status = end.http_status.or(self.response_status);
-                }
-                let letter = shared
-                    .engine
-                    .end(state, &end, |wanted| details(wanted, in_log));
-                if let Some(letter) = letter {
-                    returns::deliver(&mut shared.engine, letter);
-                }
+    fn end(&mut self, shared: &mut Shared, returns: &mut Returns, in_log: bool) {
+        let phase = std::mem::replace(&mut self.phase, Phase::Ended);
+        let Some(mut state) = self.state.take() else {
+            match phase {
+                Phase::Begun => shared.engine.end_excluded(),
+                Phase::Waiting if in_log => end_malformed(shared),
+                Phase::Waiting | Phase::Ended => {}
             }
-            Phase::Excluded => shared.engine.end_excluded(),
-            // A malformed request ends without having begun: it is counted all the same.
-            Phase::Waiting if in_log => {
-                shared
-                    .engine
-                    .end_malformed(listener_direction(), &unseen_end());
-            }
-            Phase::Waiting | Phase::Ended => {}
-        }
-    }
-
-    /// Runs `action` with what the root context shares, unless there is none.
-    fn with_shared(&mut self, action: impl FnOnce(&mut Self, &mut Shared)) {
-        let Some(shared) = self.shared.clone() else {
             return;
         };
-        if let Ok(mut shared) = shared.try_borrow_mut() {
-            action(self, &mut shared);
+        let engine = &mut shared.engine;
+        let posted = engine.needs_mailbox_at_end(&state);
+        let posted = posted.then(|| returns.collect(&state));
+        engine.untrack(&mut state, &mut returns.in_flight, posted);
+        let mut end = self.stream_end(state.is_grpc());
+        if in_log {
+            check_overwritten(shared, &state);
+        } else {
+            shared.upstream_chain = true;
+            end.http_status = end.http_status.or(self.response_status);
         }
-    }
-
-    /// The last byte of the response: in companion mode the final cost is put where Envoy's own span
-    /// finds it.
-    fn response_ended(&mut self) {
-        self.complete = true;
-        if !self.is_companion() {
-            return;
+        let letter = shared
+            .engine
+            .end(state, &end, |wanted| details(wanted, in_log));
+        if let Some(letter) = letter {
+            returns.deliver(&mut shared.engine, letter);
         }
-        self.with_shared(|stream, shared| {
-            let Phase::Metered(state) = &stream.phase else {
-                return;
-            };
-            let progress = Progress {
-                now_unix_nanos: host::now_unix_nanos(),
-                request_bytes: if stream.without_body {
-                    0
-                } else {
-                    request_bytes()
-                },
-                response_bytes: stream.response_bytes,
-            };
-            let (name, value) = shared.engine.filter_state_at_end(state, &progress);
-            host::set_filter_state(name, &value);
-        });
-    }
-
-    fn is_companion(&self) -> bool {
-        matches!(&self.phase, Phase::Metered(state) if state.is_companion())
     }
 }
 
-impl Context for Stream {
-    /// As an upstream HTTP filter the module gets no `on_log`: each try ends here. The header maps
-    /// are gone by now, so nothing but properties may be asked for.
-    fn on_done(&mut self) -> bool {
-        self.with_shared(|stream, shared| stream.end(shared, false));
-        true
+/// Takes what a response, or its trailers, says, and says what is to be said.
+#[inline(never)]
+fn answer(
+    shared: &mut Shared,
+    returns: &mut Returns,
+    state: &mut RequestState,
+    map: MapType,
+    needs: ResponseNeeds,
+    internal: Option<Vec<u8>>,
+) {
+    let engine = &mut shared.engine;
+    let trailers = map == MapType::HttpResponseTrailers;
+    let value = |name: &str| host::response_value(map, name);
+    let of_headers = |needed: bool| needed && !trailers;
+    let input = ResponseInput {
+        now_unix_nanos: if needs.status || needs.length {
+            host::now_unix_nanos()
+        } else {
+            0
+        },
+        http_status: of_headers(needs.status)
+            .then(host::response_status)
+            .flatten(),
+        grpc_status: (needs.status && state.is_grpc())
+            .then(|| value("grpc-status").and_then(number))
+            .flatten(),
+        announced_bytes: of_headers(needs.length)
+            .then(|| value("content-length").and_then(number))
+            .flatten()
+            .unwrap_or(0),
+        internal_header: internal.as_deref(),
+        posted: if needs.mailbox {
+            returns.posted(state)
+        } else {
+            News::default()
+        },
+    };
+    let effects = if trailers {
+        engine.response_trailers(state, &input, &returns.in_flight)
+    } else {
+        engine.response(state, &input, &returns.in_flight)
+    };
+    match &effects.reply {
+        Some(reply) => host::change_response(map, HEADER, Some(reply.as_bytes())),
+        None if internal.is_some() => host::change_response(map, HEADER, None),
+        None => {}
     }
-}
-
-impl HttpContext for Stream {
-    fn on_http_request_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
-        self.without_body = end_of_stream;
-        self.with_shared(|stream, shared| timed(shared, |shared| stream.begin(shared)));
-        match self.denial.take() {
-            Some(denial) => {
-                host::answer_over_budget(denial.grpc, &denial.message);
-                Action::Pause
-            }
-            None => Action::Continue,
-        }
+    if let Some(value) = &effects.client {
+        host::change_response(map, engine.client_header(), Some(value));
     }
-
-    fn on_http_response_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
-        if let Phase::Metered(state) = &self.phase
-            && let Some((name, value)) = state.explanation()
-        {
-            host::set_response_header(name, value.as_bytes());
-        }
-        self.with_shared(|stream, shared| {
-            if shared.upstream_chain || shared.responses_to_look_at > 0 {
-                shared.responses_to_look_at = shared.responses_to_look_at.saturating_sub(1);
-                stream.response_status = host::response_status();
-            }
-        });
-        if self.watches_response() {
-            self.with_shared(|stream, shared| {
-                stream.watch_response(shared, MapType::HttpResponseHeaders);
-            });
-        }
-        if end_of_stream {
-            self.response_ended();
-        }
-        Action::Continue
+    if let Some(cost) = &effects.trace_cost {
+        host::set_filter_state(TRACE_COST_STATE, cost);
     }
-
-    fn on_http_response_body(&mut self, size: usize, end_of_stream: bool) -> Action {
-        self.response_bytes = self.response_bytes.saturating_add(size as u64);
-        if size > 0 && matches!(&self.phase, Phase::Metered(state) if state.reads_body()) {
-            let part = host::response_body(size);
-            self.with_shared(|stream, shared| {
-                if let Phase::Metered(state) = &mut stream.phase {
-                    shared.engine.response_body(state, &part);
-                }
-            });
-        }
-        if end_of_stream {
-            self.response_ended();
-        }
-        Action::Continue
-    }
-
-    fn on_http_response_trailers(&mut self, _count: usize) -> Action {
-        if self.watches_response() {
-            self.with_shared(|stream, shared| {
-                stream.watch_response(shared, MapType::HttpResponseTrailers);
-            });
-        }
-        self.response_ended();
-        Action::Continue
-    }
-
-    fn on_log(&mut self) {
-        self.with_shared(|stream, shared| timed(shared, |shared| stream.end(shared, true)));
+    if let Some(letter) = effects.letter {
+        returns.deliver(engine, letter);
     }
 }

@@ -62,13 +62,12 @@ const IMPORTS: [&str; 42] = [
 ];
 
 /// What the module exports, exactly: a host calls every callback that it finds.
-const EXPORTS: [&str; 16] = [
+const EXPORTS: [&str; 15] = [
     "_initialize",
     "memory",
     "proxy_abi_version_0_2_1",
     "proxy_on_configure",
     "proxy_on_context_create",
-    "proxy_on_delete",
     "proxy_on_done",
     "proxy_on_http_call_response",
     "proxy_on_log",

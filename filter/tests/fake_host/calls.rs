@@ -32,6 +32,8 @@ fn map(host: &mut Host, number: u32) -> Option<&mut Headers> {
     match number {
         0 => host.request_headers.as_mut(),
         2 => host.response_headers.as_mut(),
+        // no trailers
+        3 => None,
         6 => host.call_headers.as_mut(),
         other => panic!("header map {other}"),
     }

@@ -1,5 +1,6 @@
 //! A proxy in the test process: defines the host calls of the proxy-wasm ABI, records them, and
-//! drives the real exported callbacks. Each test thread has a VM and a host of its own.
+//! drives the real callbacks of the shipped module, under the names that they have before it is
+//! trimmed. Each test thread has a VM and a host of its own.
 //!
 //! It behaves as Envoy 1.40 was observed to: header maps exist only in their phases, an unknown
 //! property is `NotFound`, an unknown cluster `BadArgument`.
@@ -106,19 +107,18 @@ impl Host {
 
 unsafe extern "C" {
     fn _initialize();
-    fn proxy_on_memory_allocate(size: usize) -> *mut u8;
-    fn proxy_on_context_create(context: u32, root: u32);
+    fn tracemeter_on_memory_allocate(size: usize) -> *mut u8;
+    fn tracemeter_on_context_create(context: u32, root: u32);
     fn proxy_on_vm_start(root: u32, size: usize) -> bool;
     fn proxy_on_configure(root: u32, size: usize) -> bool;
     fn proxy_on_tick(root: u32);
-    fn proxy_on_request_headers(context: u32, count: usize, end: bool) -> u32;
-    fn proxy_on_response_headers(context: u32, count: usize, end: bool) -> u32;
-    fn proxy_on_response_body(context: u32, size: usize, end: bool) -> u32;
-    fn proxy_on_response_trailers(context: u32, count: usize) -> u32;
+    fn tracemeter_on_request_headers(context: u32, count: usize, end: bool) -> u32;
+    fn tracemeter_on_response_headers(context: u32, count: usize, end: bool) -> u32;
+    fn tracemeter_on_response_body(context: u32, size: usize, end: bool) -> u32;
+    fn tracemeter_on_response_trailers(context: u32, count: usize) -> u32;
     fn proxy_on_http_call_response(root: u32, token: u32, headers: usize, body: usize, t: usize);
-    fn proxy_on_log(context: u32);
-    fn proxy_on_done(context: u32) -> bool;
-    fn proxy_on_delete(context: u32);
+    fn tracemeter_on_log(context: u32);
+    fn tracemeter_on_done(context: u32) -> u32;
 }
 
 /// The SDK sets its logger and panic hook once per process, unguarded.
@@ -150,6 +150,13 @@ pub(crate) fn start(configuration: &str) -> Root {
 }
 
 impl Root {
+    /// A further root context that gets no configuration.
+    pub(crate) fn created(number: u32) -> Self {
+        // SAFETY: a callback of the module.
+        unsafe { tracemeter_on_context_create(number, 0) };
+        Self(number)
+    }
+
     /// A further root context of the same VM with another configuration.
     pub(crate) fn configured(number: u32, configuration: &str) -> Self {
         host(|host| {
@@ -158,7 +165,7 @@ impl Root {
         });
         // SAFETY: callbacks of the module, in the order in which a host calls them.
         unsafe {
-            proxy_on_context_create(number, 0);
+            tracemeter_on_context_create(number, 0);
             assert!(proxy_on_vm_start(number, 0));
             assert!(
                 proxy_on_configure(number, configuration.len()),
@@ -199,13 +206,13 @@ impl Root {
     pub(crate) fn on_done(self) -> bool {
         host(|host| host.active_root = self.0);
         // SAFETY: a callback of the module.
-        unsafe { proxy_on_done(self.0) }
+        unsafe { tracemeter_on_done(self.0) == 1 }
     }
 
     /// Begins a stream; its context has the number `context`.
     pub(crate) fn stream(self, context: u32) -> Stream {
         // SAFETY: a callback of the module.
-        unsafe { proxy_on_context_create(context, self.0) };
+        unsafe { tracemeter_on_context_create(context, self.0) };
         Stream(context)
     }
 }
@@ -222,7 +229,7 @@ pub(crate) fn calls() -> Vec<&'static str> {
 
 /// An HTTP stream.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Stream(u32);
+pub(crate) struct Stream(pub(crate) u32);
 
 impl Stream {
     /// The request header phase of a request without a body; the headers stay for `on_log` as they
@@ -242,7 +249,7 @@ impl Stream {
         host(|host| host.request_headers = Some(lines.collect()));
         let count = host(|host| host.request_headers.as_ref().unwrap().len());
         // SAFETY: a callback of the module.
-        let action = unsafe { proxy_on_request_headers(self.0, count, end) };
+        let action = unsafe { tracemeter_on_request_headers(self.0, count, end) };
         let replied = host(|host| !host.local_replies.is_empty());
         assert_eq!(action, u32::from(replied), "a request never waits");
         host(|host| host.request_headers.clone().unwrap())
@@ -255,7 +262,7 @@ impl Stream {
             host.request_headers.take()
         });
         // SAFETY: a callback of the module.
-        assert_eq!(unsafe { proxy_on_response_headers(self.0, 1, end) }, 0);
+        assert_eq!(unsafe { tracemeter_on_response_headers(self.0, 1, end) }, 0);
         host(|host| host.request_headers = kept);
     }
 
@@ -268,25 +275,25 @@ impl Stream {
             host.request_headers.take()
         });
         // SAFETY: a callback of the module.
-        assert_eq!(unsafe { proxy_on_response_headers(self.0, 1, end) }, 0);
+        assert_eq!(unsafe { tracemeter_on_response_headers(self.0, 1, end) }, 0);
         host(|host| host.request_headers = kept);
         host(|host| host.response_headers.clone().unwrap())
     }
 
     pub(crate) fn response_body(self, size: usize, end: bool) {
         // SAFETY: a callback of the module.
-        assert_eq!(unsafe { proxy_on_response_body(self.0, size, end) }, 0);
+        assert_eq!(unsafe { tracemeter_on_response_body(self.0, size, end) }, 0);
     }
 
     pub(crate) fn response_trailers(self) {
         // SAFETY: a callback of the module.
-        assert_eq!(unsafe { proxy_on_response_trailers(self.0, 1) }, 0);
+        assert_eq!(unsafe { tracemeter_on_response_trailers(self.0, 1) }, 0);
     }
 
     /// `on_log`, then `on_done` (no maps any more), then the end of the context.
     pub(crate) fn log(self) {
         // SAFETY: a callback of the module.
-        unsafe { proxy_on_log(self.0) };
+        unsafe { tracemeter_on_log(self.0) };
         self.finish();
     }
 
@@ -296,11 +303,8 @@ impl Stream {
             host.request_headers = None;
             host.response_headers = None;
         });
-        // SAFETY: callbacks of the module.
-        unsafe {
-            assert!(proxy_on_done(self.0));
-            proxy_on_delete(self.0);
-        }
+        // SAFETY: a callback of the module.
+        assert_eq!(unsafe { tracemeter_on_done(self.0) }, 1);
     }
 }
 
@@ -311,7 +315,7 @@ pub(crate) fn give(bytes: &[u8], data: *mut *mut u8, size: *mut usize) {
         if bytes.is_empty() {
             *data = std::ptr::null_mut();
         } else {
-            *data = proxy_on_memory_allocate(bytes.len());
+            *data = tracemeter_on_memory_allocate(bytes.len());
             std::ptr::copy_nonoverlapping(bytes.as_ptr(), *data, bytes.len());
         }
         *size = bytes.len();

@@ -2,8 +2,9 @@
 //!
 //! The SDK exports every callback of the proxy-wasm ABI, and a proxy calls what is exported, so
 //! that unused callbacks cost time with every request. This tool removes the exports that the
-//! filter does not implement, and the functions that only they could reach. Of equal functions one
-//! stays, and numbers take no more bytes than they need: Envoy's memory grows with the functions and
+//! filter does not implement, and the functions that only they could reach. The filter's own
+//! callbacks for streams (`filter/src/callbacks.rs`) get the names of the ABI, which in the module
+//! as it is linked are the SDK's. Of equal functions one stays, and numbers take no more bytes than they need: Envoy's memory grows with the functions and
 //! the bytes of the module (docs/performance.md).
 //!
 //! What it is not: an optimiser. No body does anything else than before. It understands the
@@ -20,24 +21,30 @@ use std::process::ExitCode;
 use fold::Numbering;
 use reader::{Reader, TrimError, write_leb};
 
-/// What the filter implements, and what the host needs to start it and to hand over memory.
-const KEPT_EXPORTS: [&str; 16] = [
-    "memory",
-    "_initialize",
-    "proxy_abi_version_0_2_1",
-    "proxy_on_memory_allocate",
-    "proxy_on_context_create",
-    "proxy_on_vm_start",
-    "proxy_on_configure",
-    "proxy_on_tick",
-    "proxy_on_http_call_response",
-    "proxy_on_request_headers",
-    "proxy_on_response_headers",
-    "proxy_on_response_body",
-    "proxy_on_response_trailers",
-    "proxy_on_log",
-    "proxy_on_done",
-    "proxy_on_delete",
+/// What the filter implements, and what the host needs to start it: names in the module as it is
+/// linked, and as it is shipped.
+const KEPT_EXPORTS: [(&str, &str); 15] = [
+    ("memory", "memory"),
+    ("_initialize", "_initialize"),
+    ("proxy_abi_version_0_2_1", "proxy_abi_version_0_2_1"),
+    ("proxy_on_vm_start", "proxy_on_vm_start"),
+    ("proxy_on_configure", "proxy_on_configure"),
+    ("proxy_on_tick", "proxy_on_tick"),
+    ("proxy_on_http_call_response", "proxy_on_http_call_response"),
+    ("tracemeter_on_memory_allocate", "proxy_on_memory_allocate"),
+    ("tracemeter_on_context_create", "proxy_on_context_create"),
+    ("tracemeter_on_request_headers", "proxy_on_request_headers"),
+    (
+        "tracemeter_on_response_headers",
+        "proxy_on_response_headers",
+    ),
+    ("tracemeter_on_response_body", "proxy_on_response_body"),
+    (
+        "tracemeter_on_response_trailers",
+        "proxy_on_response_trailers",
+    ),
+    ("tracemeter_on_log", "proxy_on_log"),
+    ("tracemeter_on_done", "proxy_on_done"),
 ];
 
 const CUSTOM: u8 = 0;
@@ -86,30 +93,36 @@ fn imported_functions(section: &[u8]) -> Result<u32, TrimError> {
 }
 
 /// An export: its name, its kind and its number.
-type Export<'a> = (&'a [u8], u8, u32);
+type Export = (&'static str, u8, u32);
 
-/// The exports that are kept.
-fn kept_exports(section: &[u8]) -> Result<Vec<Export<'_>>, TrimError> {
+/// The exports that are kept, under their new names. None may be missing.
+fn kept_exports(section: &[u8]) -> Result<Vec<Export>, TrimError> {
     let mut reader = Reader::new(section);
     let mut kept = Vec::new();
     for _ in 0..reader.leb()? {
         let name = reader.sized()?;
         let kind = reader.byte()?;
         let number = reader.leb()?;
-        if KEPT_EXPORTS.iter().any(|kept| kept.as_bytes() == name) {
-            kept.push((name, kind, number));
+        let mut names = KEPT_EXPORTS.iter();
+        if let Some((_, shipped)) = names.find(|(linked, _)| linked.as_bytes() == name) {
+            kept.push((*shipped, kind, number));
+        }
+    }
+    for (linked, shipped) in KEPT_EXPORTS {
+        if !kept.iter().any(|(name, ..)| *name == shipped) {
+            return Err(TrimError(format!("the module does not export `{linked}`")));
         }
     }
     Ok(kept)
 }
 
 /// The export section.
-fn export_section(exports: &[Export<'_>], numbering: &Numbering) -> Vec<u8> {
+fn export_section(exports: &[Export], numbering: &Numbering) -> Vec<u8> {
     let mut out = Vec::new();
     write_leb(exports.len() as u32, &mut out);
     for (name, kind, number) in exports {
         write_leb(name.len() as u32, &mut out);
-        out.extend_from_slice(name);
+        out.extend_from_slice(name.as_bytes());
         out.push(*kind);
         let is_function = *kind == FUNCTION;
         let number = if is_function {

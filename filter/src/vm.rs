@@ -1,0 +1,167 @@
+//! What one VM holds: an engine for each root context, the streams, and the return channel.
+//!
+//! Root contexts go through the dispatcher of the SDK, streams do not (`callbacks.rs`): its tables
+//! of boxed contexts were an eighth of the code that a request runs through, and code that does not
+//! fit the processor's caches is most of what a request costs (docs/performance.md).
+//!
+//! Nothing here may panic or trust the host's numbers: a trap takes the VM down with all of its
+//! streams. A callback that comes while another one is at work finds [`with`] closed and does
+//! nothing; Envoy makes none (it puts its own answers off until the callback is over).
+
+use std::cell::RefCell;
+use std::mem::ManuallyDrop;
+
+use filter_core::Engine;
+use filter_core::counters::Counter;
+
+use crate::entropy::HostEntropy;
+use crate::host;
+use crate::returns::Returns;
+use crate::stream::Stream;
+use crate::streams::Streams;
+
+/// One part of a request (its beginning, its end) in this many is timed. Odd, so that both get their
+/// turn: two looks at the clock are a tenth of what a request costs.
+const TIMED_EVERY: u32 = 255;
+
+/// What a root context shares with its streams.
+pub(crate) struct Shared {
+    pub(crate) engine: Engine,
+    pub(crate) entropy: HostEntropy,
+    /// Whether the overwritten-context warning was logged: once is help, once per request is not.
+    pub(crate) warned_of_overwriting: bool,
+    /// Parts of requests so far, to time one now and then.
+    pub(crate) parts: u32,
+    /// Whether the module was seen to stand in an upstream filter chain.
+    pub(crate) upstream_chain: bool,
+    /// Responses of which the status is still to be read, until it is known where the module stands.
+    pub(crate) responses_to_look_at: u32,
+}
+
+impl Shared {
+    /// The time, if the part of a request that begins now is one of those that are timed; else 0.
+    pub(crate) fn start_timer(&mut self) -> u64 {
+        self.parts = self.parts.wrapping_add(1);
+        if self.parts.is_multiple_of(TIMED_EVERY) {
+            return host::now_unix_nanos();
+        }
+        0
+    }
+
+    /// Counts the time since [`Shared::start_timer`].
+    pub(crate) fn stop_timer(&mut self, started: u64) {
+        if started != 0 {
+            self.count_time(started);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn count_time(&mut self, started: u64) {
+        let spent = host::now_unix_nanos().saturating_sub(started);
+        self.engine.count(Counter::SelfTimeNanos, spent);
+        self.engine.count(Counter::SelfTimeParts, 1);
+    }
+}
+
+/// A root context that the host has created.
+struct Root {
+    id: u32,
+    /// Absent until it has a configuration.
+    shared: Option<Box<Shared>>,
+}
+
+/// See the module documentation.
+pub(crate) struct Vm {
+    roots: Vec<Root>,
+    streams: Streams,
+    pub(crate) returns: Returns,
+}
+
+/// A stream at work, and what it works with.
+pub(crate) struct Live<'v> {
+    pub(crate) stream: &'v mut Stream,
+    pub(crate) shared: &'v mut Shared,
+    pub(crate) returns: &'v mut Returns,
+}
+
+thread_local! {
+    /// Never dropped, which spares each access the question whether it was.
+    static VM: ManuallyDrop<RefCell<Vm>> = const {
+        ManuallyDrop::new(RefCell::new(Vm {
+            roots: Vec::new(),
+            streams: Streams::new(),
+            returns: Returns::new(),
+        }))
+    };
+}
+
+/// Runs `action` with what the VM holds; not when that is at work already.
+#[inline]
+pub(crate) fn with<R>(action: impl FnOnce(&mut Vm) -> R) -> Option<R> {
+    VM.with(|vm| vm.try_borrow_mut().ok().map(|mut vm| action(&mut vm)))
+}
+
+impl Vm {
+    /// Takes in a root context; false when there is one of that number.
+    pub(crate) fn open_root(&mut self, id: u32) -> bool {
+        if self.is_root(id) {
+            return false;
+        }
+        self.roots.push(Root { id, shared: None });
+        true
+    }
+
+    pub(crate) fn is_root(&self, id: u32) -> bool {
+        self.roots.iter().any(|root| root.id == id)
+    }
+
+    /// Forgets a root context. What it shares has been taken out by then.
+    pub(crate) fn close_root(&mut self, id: u32) {
+        self.roots.retain(|root| root.id != id);
+    }
+
+    /// What a root context shares, if it has a configuration.
+    pub(crate) fn shared(&mut self, root: u32) -> Option<&mut Shared> {
+        let mut roots = self.roots.iter_mut();
+        roots.find(|known| known.id == root)?.shared.as_deref_mut()
+    }
+
+    /// What a root context will share; streams that begin from now on are served by it.
+    pub(crate) fn serve(&mut self, root: u32, shared: Shared) {
+        if let Some(root) = self.roots.iter_mut().find(|known| known.id == root) {
+            root.shared = Some(Box::new(shared));
+        }
+    }
+
+    /// Takes out what a root context shares: streams that it still has are left alone.
+    pub(crate) fn retire(&mut self, root: u32) -> Option<Shared> {
+        let root = self.roots.iter_mut().find(|known| known.id == root)?;
+        root.shared.take().map(|shared| *shared)
+    }
+
+    /// Takes in a stream of a root context; one of an unknown root context is left alone.
+    pub(crate) fn open_stream(&mut self, id: u32, root: u32) {
+        if self.is_root(root) {
+            self.streams.open(id, root);
+        }
+    }
+
+    /// The stream of this number, if it and its root context are known.
+    #[inline(never)]
+    pub(crate) fn stream(&mut self, id: u32) -> Option<Live<'_>> {
+        let stream = self.streams.find(id)?;
+        let mut roots = self.roots.iter_mut();
+        let root = roots.find(|known| known.id == stream.root)?;
+        Some(Live {
+            shared: root.shared.as_deref_mut()?,
+            stream,
+            returns: &mut self.returns,
+        })
+    }
+
+    /// Forgets a stream; false when there is none of that number.
+    pub(crate) fn close_stream(&mut self, id: u32) -> bool {
+        self.streams.close(id)
+    }
+}
