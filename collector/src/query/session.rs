@@ -11,6 +11,7 @@ use datafusion::common::TableReference;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::context::SQLOptions;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
@@ -161,9 +162,11 @@ impl QueryEngine {
         let config = SessionConfig::new()
             .with_target_partitions(workers)
             .with_information_schema(true);
+        // Without a disk: partitions that exchange rows through it were seen to wait for each other
+        // for ever (DataFusion 55.2).
+        let nowhere = DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled);
         let runtime = RuntimeEnvBuilder::new()
-            .with_temp_file_path(spill_dir)
-            .with_max_temp_directory_size(limits.spill)
+            .with_disk_manager_builder(nowhere)
             .with_metadata_cache_limit(limits.footers)
             .with_memory_limit(limits.memory, 1.0)
             .build_arc()?;
@@ -185,6 +188,8 @@ impl QueryEngine {
         optimizer.enable_aggregate_dynamic_filter_pushdown = false;
         let spilling = Plans {
             runtime: RuntimeEnvBuilder::from_runtime_env(&ready.runtime)
+                .with_temp_file_path(spill_dir)
+                .with_max_temp_directory_size(limits.spill)
                 .with_memory_pool(Arc::new(FairSpillPool::new(limits.spilling)))
                 .build_arc()?,
             config,
