@@ -13,6 +13,7 @@
 //! queries is bounded by [`Limits::cache`] and [`Limits::footers`]. Beyond them a query
 //! fails with an error that names the limit.
 
+mod adapt;
 mod cache;
 mod histogram;
 mod merge_joins;
@@ -27,6 +28,8 @@ mod views;
 mod cache_tests;
 #[cfg(test)]
 mod counts_tests;
+#[cfg(test)]
+mod layout_tests;
 #[cfg(test)]
 mod slt;
 #[cfg(test)]

@@ -36,6 +36,7 @@ pub(crate) mod hot;
 pub(crate) mod hot_ledger;
 pub(crate) mod ids;
 pub(crate) mod instances;
+pub(crate) mod layout;
 pub(crate) mod ledger;
 pub(crate) mod lookup;
 pub(crate) mod parts;

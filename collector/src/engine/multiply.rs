@@ -21,7 +21,7 @@ use crate::store::columns::UTC;
 use crate::store::compact::{Pages, Rest, day_name, merge_parts, write_partition};
 use crate::store::ledger::{HOUR_NS, MINUTE_NS};
 use crate::store::parts::day_of;
-use crate::store::stream;
+use crate::store::stream::{self, Rows};
 use crate::wal::fs::RealFs;
 
 /// Rows of a partition: what merging makes of small ones.
@@ -58,7 +58,7 @@ fn shifted(batch: &RecordBatch, number: u64, shift_ns: i64) -> RecordBatch {
 }
 
 struct Base {
-    /// In order of time.
+    /// In the order of a file.
     spans: Vec<RecordBatch>,
     rest: Rest,
     min_ns: i64,
@@ -73,7 +73,7 @@ fn base(catalog: &Catalog<RealFs>) -> Base {
         if rows >= ROWS || meta.rows == 0 {
             continue;
         }
-        read(meta.rows, &partition.spans(), &mut spans).unwrap();
+        spans.extend(Rows::open(&partition.spans()).unwrap().map(Result::unwrap));
         read(meta.traces, &partition.traces(), &mut parts).unwrap();
         read(meta.ledger, &partition.ledger(), &mut ledger).unwrap();
         rows += meta.rows;

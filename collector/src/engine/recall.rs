@@ -9,8 +9,6 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, AsArray, RecordBatch};
 use datafusion::arrow::datatypes::{Decimal128Type, Float64Type, TimestampNanosecondType};
-use datafusion::parquet::arrow::ProjectionMask;
-use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use mesh_config::DataTag;
 
 use super::retain::now_ns;
@@ -18,18 +16,22 @@ use crate::otlp::batch::{SpanBatch, SpanRow};
 use crate::store::Store;
 use crate::store::catalog::Partition;
 use crate::store::compact::unhex;
+use crate::store::layout::{DURATION_MS, DURATION_NS};
+use crate::store::stream::Rows;
 
 /// Age of the oldest span that is read.
 const RECALLED_NS: i64 = 3_600_000_000_000;
 /// What a span takes in the assembly, roughly.
 const SPAN_BYTES: u64 = 64;
 
-const COLUMNS: [&str; 11] = [
+const COLUMNS: [&str; 12] = [
     "trace_id",
     "span_id",
     "parent_id",
     "timestamp",
-    "duration_ms",
+    // The one or the other is there.
+    DURATION_MS,
+    DURATION_NS,
     "error",
     "cost_usd",
     "data_tag",
@@ -64,10 +66,7 @@ pub(super) fn run(store: &Store, partitions: &[Arc<Partition>]) {
 }
 
 fn recall(store: &Store, partition: &Partition, since_ns: i64) -> Result<(), Failure> {
-    let file = std::fs::File::open(partition.spans())?;
-    let builder = ParquetRecordBatchReaderBuilder::try_new(file)?;
-    let mask = ProjectionMask::columns(builder.parquet_schema(), COLUMNS);
-    for rows in builder.with_projection(mask).build()? {
+    for rows in Rows::project(&partition.spans(), &COLUMNS)? {
         let batch = spans(&rows?, since_ns)?;
         store.with_assembly(|assembly| {
             for row in &batch.spans {
@@ -88,7 +87,7 @@ fn spans(rows: &RecordBatch, since_ns: i64) -> Result<SpanBatch, Failure> {
     let (traces, ids, parents) = (text("trace_id")?, text("span_id")?, text("parent_id")?);
     let (tags, attributes, scopes) = (text("data_tag")?, text("attributes")?, text("scope_name")?);
     let starts = column("timestamp")?.as_primitive::<TimestampNanosecondType>();
-    let durations = column("duration_ms")?.as_primitive::<Float64Type>();
+    let durations = column(DURATION_MS)?.as_primitive::<Float64Type>();
     let costs = column("cost_usd")?.as_primitive::<Decimal128Type>();
     let errors = column("error")?.as_boolean();
     let id = |text: &str| u64::from_str_radix(text, 16).map(u64::to_be_bytes).ok();

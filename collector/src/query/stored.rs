@@ -36,6 +36,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::union::UnionExec;
 use object_store::path::Path;
 
+use super::adapt::Layouts;
 use super::cache::{Read, Turn};
 use super::timed::{self, Timed};
 use crate::store::columns::UTC;
@@ -256,6 +257,7 @@ impl Stored {
             .with_file_groups(groups)
             .with_projection_indices(projection.cloned())?
             .with_limit(limit)
+            .with_expr_adapter(Some(Arc::new(Layouts)))
             .build();
         ParquetFormat::default()
             .create_physical_plan(state, config)

@@ -1,6 +1,6 @@
 //! The catalog: which partition files exist and how far the log is compacted.
 //!
-//! `catalog.json` (version 3; older ones are read) is written to a temporary file, synced, renamed and the folder
+//! `catalog.json` (version 4; older ones are read) is written to a temporary file, synced, renamed and the folder
 //! synced, so a reader finds the old or the new one. It names everything below `parts/`; files
 //! it does not name are left-overs of an interrupted compaction and are removed at start.
 //! Files of partitions that leave the catalog are removed when the last query that uses them
@@ -32,7 +32,8 @@ const CATALOG: &str = "catalog.json";
 const TEMPORARY: &str = "catalog.json.tmp";
 /// Folder of the partitions.
 pub(crate) const PARTS: &str = "parts";
-const VERSION: u32 = 3;
+/// 4: partitions may have spans of layout 2 ([`super::layout`]).
+const VERSION: u32 = 4;
 
 /// Why the catalog cannot be used.
 #[derive(Debug, Error)]

@@ -1,7 +1,7 @@
 //! From rows in memory to Parquet partitions: one file per kind, segment and day.
 //!
-//! Spans are sorted by start time, zstd compressed, in row groups of [`ROW_GROUP_ROWS`]. Beside
-//! them, a list says in which rows a trace is ([`super::ids`]), and pages are small, so that a
+//! Spans stand trace by trace ([`super::layout`]), zstd compressed, in row groups of
+//! [`ROW_GROUP_ROWS`]. Beside them, a list says in which rows a trace is ([`super::ids`]), and pages are small, so that a
 //! look-up by id decodes little. Files are synced before the catalog may name them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -18,7 +18,7 @@ use datafusion::arrow::error::ArrowError;
 use datafusion::parquet::arrow::ArrowWriter;
 use datafusion::parquet::basic::{Compression, ZstdLevel};
 use datafusion::parquet::errors::ParquetError;
-use datafusion::parquet::file::properties::{EnabledStatistics, WriterProperties};
+use datafusion::parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
 use datafusion::parquet::schema::types::ColumnPath;
 use mesh_config::DataTag;
 use mesh_config::policy::TraceStorage;
@@ -32,7 +32,7 @@ use super::generation::{Batches, Sealed};
 use super::ledger::{HOUR_NS, rollup};
 use super::parts::{self, DAY_NS, Part, PartColumns, day_of};
 use super::retention::Tier;
-use super::{ids, ledger, stream, sums};
+use super::{ids, layout, ledger, stream, sums};
 
 /// Rows of a Parquet row group: large enough to compress, small enough to skip.
 const ROW_GROUP_ROWS: usize = 128 * 1024;
@@ -329,15 +329,15 @@ impl Seen {
         let Ok(batch) = batch else {
             return;
         };
-        if let Some([first, .., last] | [first @ last]) =
-            stream::times(batch, stream::TIME).map(|times| &times.values()[..])
-        {
+        let times = stream::times(batch, stream::TIME).map(|times| &times.values()[..]);
+        for time in times.unwrap_or_default() {
             if self.rows == 0 {
-                self.min_ns = *first;
+                (self.min_ns, self.max_ns) = (*time, *time);
             }
-            self.max_ns = *last;
+            self.min_ns = self.min_ns.min(*time);
+            self.max_ns = self.max_ns.max(*time);
+            self.rows += 1;
         }
-        self.rows += batch.num_rows() as u64;
         let days = batch
             .column_by_name("retention_days")
             .and_then(|column| column.as_primitive_opt::<Int32Type>());
@@ -365,9 +365,10 @@ fn write_file(
         return Ok((0, 0));
     };
     let file = File::create(path)?;
-    let mut writer = ArrowWriter::try_new(&file, first.schema(), Some(properties(how, time)?))?;
+    let schema = layout::to_file(&first.slice(0, 0))?.schema();
+    let mut writer = ArrowWriter::try_new(&file, schema, Some(properties(how, time)?))?;
     for batch in std::iter::once(Ok(first)).chain(batches) {
-        let batch = batch?;
+        let batch = layout::to_file(&batch?)?;
         // In slices, so that the writer's buffers stay small.
         for offset in (0..batch.num_rows()).step_by(8 * 1024) {
             let len = (batch.num_rows() - offset).min(8 * 1024);
@@ -390,6 +391,8 @@ fn properties((traces, pages): (u64, Pages), time: &str) -> Result<WriterPropert
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(pages.0)?))
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
         .set_data_page_row_count_limit(PAGE_ROWS)
+        // The second lets decimals have a dictionary.
+        .set_writer_version(WriterVersion::PARQUET_2_0)
         // By page only for the time, which is sorted; other columns' ranges by page exclude
         // nothing and would make up most of a footer.
         .set_statistics_enabled(EnabledStatistics::Chunk)
@@ -404,16 +407,11 @@ fn properties((traces, pages): (u64, Pages), time: &str) -> Result<WriterPropert
             .set_column_bloom_filter_max_ndv(column(), traces.clamp(1, ROW_GROUP_ROWS as u64));
     }
     // Values that never repeat only waste the dictionary's memory.
-    for column in [
-        "trace_id",
-        "span_id",
-        "parent_id",
-        "attributes",
-        "trace_state",
-        "duration_ms",
-        time,
-    ] {
+    for column in ["trace_id", time] {
         builder = builder.set_column_dictionary_enabled(ColumnPath::from(column), false);
+    }
+    if time == stream::TIME {
+        builder = layout::encode(builder);
     }
     // The smallest and the largest of these exclude nothing.
     for column in RAW
