@@ -1,9 +1,10 @@
 //! The memory of the whole process: who may take how much, and what gives way first.
 //!
 //! Every part keeps to a share of its own: rows (`--hot-mib`), known spans (`--dedup-mib`), traces
-//! under way (`--assembly-mib`), requests in work (`--in-flight-mib`), queries. Beside them are the
-//! buffers of the log and of Parquet files, and what the allocator has not given back yet. So the
-//! sum is watched, too, as the system counts it ([`Memory::look`]):
+//! under way (`--assembly-mib`), requests in work (`--in-flight-mib`), queries, footers of files
+//! that they leave for the next ones. Beside them are the buffers of the log and of Parquet files,
+//! and what the allocator has not given back yet. So the sum is watched, too, as the system counts
+//! it ([`Memory::look`]):
 //!
 //! 1. above seven eighths of the limit, rows are moved to a partition early;
 //! 2. above the limit, new queries are refused;
@@ -115,7 +116,7 @@ pub(crate) struct Status {
     /// Of the whole process.
     pub(crate) limit: usize,
     /// What is accounted for.
-    pub(crate) parts: [Part; 5],
+    pub(crate) parts: [Part; 6],
 }
 
 #[cfg(test)]

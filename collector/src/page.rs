@@ -21,7 +21,7 @@ use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-use crate::query::QueryError;
+use crate::query::{Answer, QueryError};
 use crate::server::{App, api};
 use html::Html;
 use rows::Rows;
@@ -67,7 +67,10 @@ pub(crate) async fn trace(State(app): State<Arc<App>>, Path(id): Path<String>) -
             &message("A trace id has 32 hex digits."),
         );
     };
-    match query(&app, &api::trace_query(&id)).await {
+    match api::spans_of(&app, &id)
+        .await
+        .and_then(|spans| rows_of(&spans))
+    {
         Ok(rows) if rows.is_empty() => {
             page(StatusCode::NOT_FOUND, "Trace", &message("No such trace."))
         }
@@ -77,8 +80,11 @@ pub(crate) async fn trace(State(app): State<Arc<App>>, Path(id): Path<String>) -
 }
 
 async fn query(app: &App, text: &str) -> Result<Rows, QueryError> {
-    let answer = api::run(app, text).await?;
-    Rows::of(&answer).map_err(|error| QueryError::Failed(error.to_string()))
+    rows_of(&api::run(app, text).await?)
+}
+
+fn rows_of(answer: &Answer) -> Result<Rows, QueryError> {
+    Rows::of(answer).map_err(|error| QueryError::Failed(error.to_string()))
 }
 
 fn message(text: &str) -> Html {

@@ -22,6 +22,7 @@ mod session;
 mod stored;
 mod tables;
 mod timed;
+mod trace;
 mod views;
 
 #[cfg(test)]
@@ -34,6 +35,8 @@ mod layout_tests;
 mod slt;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod trace_tests;
 
 pub(crate) use output::{Format, render};
 pub(crate) use session::{Answer, Limits, QueryEngine, QueryError};

@@ -23,6 +23,8 @@ pub(crate) mod newest;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use datafusion::arrow::error::ArrowError;
+
 use crate::alerts::Alerts;
 use crate::control::Control;
 use crate::engine::Engine;
@@ -31,8 +33,8 @@ use crate::memory::{Part, Status};
 use crate::metrics::{GaugeLimits, Gauges, Metrics};
 use crate::otlp::limits::Limits;
 use crate::policy::Rules;
-use crate::query::QueryEngine;
-use crate::store::{Kinds, Snapshot};
+use crate::query::{QueryEngine, QueryError};
+use crate::store::{Kinds, Snapshot, Store};
 
 /// What all handlers share.
 pub(crate) struct App {
@@ -60,15 +62,24 @@ pub(crate) struct App {
 
 impl App {
     /// The current view of some kinds of rows.
-    pub(crate) fn snapshot(&self, kinds: Kinds) -> Result<Snapshot, crate::query::QueryError> {
+    pub(crate) fn snapshot(&self, kinds: Kinds) -> Result<Snapshot, QueryError> {
+        self.view(|store| store.snapshot_of(kinds))
+    }
+
+    /// The current view for who looks for one trace.
+    pub(crate) fn snapshot_of_trace(&self, id: &[u8; 16]) -> Result<Snapshot, QueryError> {
+        self.view(|store| store.snapshot_of_trace(id))
+    }
+
+    fn view(
+        &self,
+        of: impl FnOnce(&Store) -> Result<Snapshot, ArrowError>,
+    ) -> Result<Snapshot, QueryError> {
         if self.engine.store().memory().is_over() {
             let message = "the collector is short of memory; ask again in a moment";
-            return Err(crate::query::QueryError::Limit(message.to_owned()));
+            return Err(QueryError::Limit(message.to_owned()));
         }
-        self.engine
-            .store()
-            .snapshot_of(kinds)
-            .map_err(|error| crate::query::QueryError::Failed(error.to_string()))
+        of(self.engine.store()).map_err(|error| QueryError::Failed(error.to_string()))
     }
 
     fn memory(&self) -> Status {
@@ -86,6 +97,7 @@ impl App {
                 part("traces", (assembly, store.assembly_bytes())),
                 part("requests", in_flight),
                 part("queries", self.queries.memory()),
+                part("footers", self.queries.footers()),
             ],
         }
     }

@@ -10,6 +10,8 @@ use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::TableReference;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionStateBuilder;
+use datafusion::execution::cache::cache_manager::{CacheManagerConfig, CachedFileMetadataEntry};
+use datafusion::execution::cache::default_cache::DefaultCache;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::FairSpillPool;
@@ -144,7 +146,7 @@ impl Plans {
 
 /// Runs queries; caches of file footers are shared between them.
 pub(crate) struct QueryEngine {
-    limits: Limits,
+    pub(super) limits: Limits,
     /// For queries that fit into memory.
     ready: Plans,
     /// For the others: sorts and merges instead of hash tables, each with a share of the memory.
@@ -152,8 +154,12 @@ pub(crate) struct QueryEngine {
     /// One query spills at a time.
     spill_slot: Semaphore,
     pub(super) cache: Arc<Cache>,
-    slots: Semaphore,
+    pub(super) footers: Arc<Footers>,
+    pub(super) slots: Arc<Semaphore>,
 }
+
+/// Parsed footers by file.
+pub(super) type Footers = DefaultCache<object_store::path::Path, CachedFileMetadataEntry>;
 
 impl QueryEngine {
     /// An engine that spills below `spill_dir` (only if it has to).
@@ -162,12 +168,16 @@ impl QueryEngine {
         let config = SessionConfig::new()
             .with_target_partitions(workers)
             .with_information_schema(true);
+        let footers = Arc::new(Footers::new(limits.footers));
+        let caches = CacheManagerConfig::default()
+            .with_file_metadata_cache(Some(footers.clone()))
+            .with_metadata_cache_limit(limits.footers);
         // Without a disk: partitions that exchange rows through it were seen to wait for each other
         // for ever (DataFusion 55.2).
         let nowhere = DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled);
         let runtime = RuntimeEnvBuilder::new()
             .with_disk_manager_builder(nowhere)
-            .with_metadata_cache_limit(limits.footers)
+            .with_cache_manager(caches)
             .with_memory_limit(limits.memory, 1.0)
             .build_arc()?;
         let ready = Plans {
@@ -201,17 +211,23 @@ impl QueryEngine {
             spilling,
             spill_slot: Semaphore::new(1),
             cache: Arc::new(Cache::new(limits.cache)),
-            slots: Semaphore::new(limits.concurrent),
+            footers,
+            slots: Arc::new(Semaphore::new(limits.concurrent)),
         })
     }
 
     /// Bytes that queries have taken, with the sums that are kept for the next ones, and may take.
-    /// Footers of files are bounded ([`Limits::footers`]) and not among them.
+    /// Footers of files are apart ([`Self::footers`]).
     pub(crate) fn memory(&self) -> (usize, usize) {
         let limits = &self.limits;
         let reserved = |plans: &Plans| plans.runtime.memory_pool.reserved();
         let taken = reserved(&self.ready) + reserved(&self.spilling) + self.cache.used();
         (taken, limits.all_memory() + limits.cache)
+    }
+
+    /// Bytes of parsed footers that are kept for the next queries, and at most.
+    pub(crate) fn footers(&self) -> (usize, usize) {
+        (self.footers.memory_used(), self.limits.footers)
     }
 
     /// Runs one SQL text over a view of everything.
@@ -256,11 +272,13 @@ impl QueryEngine {
             Ok(Err(_)) => Err(QueryError::Failed(
                 "the query engine failed on this plan".to_owned(),
             )),
-            Err(_) => Err(QueryError::Limit(format!(
-                "query took longer than `{}` s",
-                self.limits.time.as_secs()
-            ))),
+            Err(_) => Err(self.too_slow()),
         }
+    }
+
+    pub(super) fn too_slow(&self) -> QueryError {
+        let seconds = self.limits.time.as_secs();
+        QueryError::Limit(format!("query took longer than `{seconds}` s"))
     }
 
     async fn run(
@@ -311,13 +329,13 @@ impl QueryEngine {
     }
 }
 
-fn closed() -> QueryError {
+pub(super) fn closed() -> QueryError {
     QueryError::Failed("queries are not accepted any more".to_owned())
 }
 
 /// Bytes of an answer's rows. Text columns point into chunks that they share with each other and
 /// with rows that are not part of the answer; what counts is the text they show.
-fn bytes_of(batch: &RecordBatch) -> usize {
+pub(super) fn bytes_of(batch: &RecordBatch) -> usize {
     let column = |column: &ArrayRef| match column.as_string_view_opt() {
         // The low half of a view's first word is its length.
         Some(text) => text

@@ -292,15 +292,17 @@ fn rows_of(file: &File, traces: Option<&[[u8; 16]]>) -> Option<Option<RowSelecti
         return Some(None);
     };
     // A list that cannot be read says nothing.
-    let Ok(mut found) = ids::find(list, traces) else {
+    let Ok(found) = ids::find(list, traces) else {
         return Some(None);
     };
     if found.is_empty() {
         return None;
     }
-    let Some(rows) = file.rows else {
-        return Some(None);
-    };
+    Some(file.rows.and_then(|rows| selection(found, rows)))
+}
+
+/// Rows of traces in a file of so many rows. A list that does not fit its file says nothing.
+pub(super) fn selection(mut found: Vec<ids::Rows>, rows: usize) -> Option<RowSelection> {
     found.sort_unstable();
     let mut ranges: Vec<std::ops::Range<usize>> = Vec::new();
     for (first, last) in found {
@@ -310,9 +312,8 @@ fn rows_of(file: &File, traces: Option<&[[u8; 16]]>) -> Option<Option<RowSelecti
             _ => ranges.push(start..end),
         }
     }
-    // A list that does not fit its file says nothing either.
     let fits = ranges.last().is_some_and(|range| range.end <= rows);
-    Some(fits.then(|| RowSelection::from_consecutive_ranges(ranges.into_iter(), rows)))
+    fits.then(|| RowSelection::from_consecutive_ranges(ranges.into_iter(), rows))
 }
 
 /// What is known of files without opening them.

@@ -149,9 +149,21 @@ impl SpanColumns {
 
     /// A copy of the rows so far.
     pub(crate) fn snapshot(&self) -> Result<RecordBatch, ArrowError> {
-        let mut chunks: Vec<&str> = self.full.iter().map(String::as_str).collect();
-        chunks.push(&self.open);
-        batch(&self.rows, &chunks)
+        batch(&self.rows, &self.chunks())
+    }
+
+    /// A copy of the rows of one trace.
+    pub(crate) fn of_trace(&self, id: &[u8; 16]) -> Result<RecordBatch, ArrowError> {
+        let own = self
+            .rows
+            .iter()
+            .filter(|waiting| waiting.row.trace_id == *id);
+        batch(&own.copied().collect::<Vec<_>>(), &self.chunks())
+    }
+
+    fn chunks(&self) -> Vec<&str> {
+        let full = self.full.iter().map(String::as_str);
+        full.chain([self.open.as_str()]).collect()
     }
 }
 

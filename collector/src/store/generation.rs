@@ -158,6 +158,13 @@ impl Generation {
         Ok(view)
     }
 
+    /// Batches with all rows of one trace, among others.
+    pub(crate) fn of_trace(&self, id: &[u8; 16]) -> Result<Vec<RecordBatch>, ArrowError> {
+        let mut spans = self.frozen_spans.clone();
+        spans.push(self.spans.of_trace(id)?);
+        Ok(spans)
+    }
+
     fn hot_ledger(&mut self) -> Result<Vec<Arc<HotLedger>>, ArrowError> {
         if self.estimate_columns.is_none() {
             let rows = self.estimates.batch()?;

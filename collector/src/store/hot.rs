@@ -294,6 +294,21 @@ impl Store {
         Ok(snapshot)
     }
 
+    /// A view for who looks for one trace: partitions, and batches with all of its rows.
+    pub(crate) fn snapshot_of_trace(&self, id: &[u8; 16]) -> Result<Snapshot, ArrowError> {
+        let inner = self.lock();
+        let mut spans = inner.active.of_trace(id)?;
+        for sealed in &inner.sealed {
+            spans.extend(sealed.batches.spans.iter().cloned());
+        }
+        Ok(Snapshot {
+            spans,
+            partitions: inner.partitions.clone(),
+            places: inner.places.clone(),
+            ..Snapshot::default()
+        })
+    }
+
     /// Memory of all rows.
     pub(crate) fn hot_bytes(&self) -> usize {
         let inner = self.lock();
