@@ -108,6 +108,12 @@ pub struct News {
 }
 
 impl News {
+    /// Nothing is known.
+    pub const NOTHING: Self = Self {
+        mark: None,
+        cost: NanoUsd::ZERO,
+    };
+
     /// Adds what another part of the subtree reports.
     pub fn add(&mut self, other: Self) {
         self.cost = self.cost.saturating_add(other.cost);

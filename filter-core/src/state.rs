@@ -103,6 +103,46 @@ pub struct RequestState {
 }
 
 impl RequestState {
+    /// What a request begins with; takes no memory.
+    pub(crate) const EMPTY: Self = Self {
+        trace_id: TraceId::MIN,
+        span_id: SpanId::MIN,
+        parent_id: None,
+        flags: TraceFlags::NONE,
+        link: None,
+        start_unix_nanos: 0,
+        direction: Direction::Auto,
+        facts: Facts::NONE,
+        labels: Labels {
+            operation: OperationId::UNKNOWN,
+            mapping: None,
+            tag: DataTag::ExportOk,
+            hitl_required: false,
+        },
+        head: HeadVerdict {
+            keep: false,
+            reason: Reason::NotSampled,
+            threshold: None,
+            randomness: Randomness::from_trace_id(TraceId::MIN),
+            explicit_randomness: false,
+            rule: None,
+        },
+        path_cost: NanoUsd::ZERO,
+        charged: false,
+        trace_state: Vec::new(),
+        owns_context: false,
+        tracestate: Came::Absent,
+        baggage: Came::Absent,
+        explanation: None,
+        side: Side::NONE,
+        budget: BudgetState {
+            left: None,
+            exceeded: false,
+            denied: false,
+        },
+        llm: None,
+    };
+
     /// The trace.
     #[must_use]
     pub fn trace_id(&self) -> TraceId {

@@ -2,20 +2,19 @@
 
 use mesh_config::money::NanoUsd;
 use mesh_config::policy::Direction;
-use mesh_config::price::OperationId;
 use mesh_config::rule::Measure;
-use mesh_config::sampling::{Reason, Threshold};
-use w3c_traceparent_parser::{TraceFlags, TraceParent};
+use mesh_config::sampling::{BaseRate, Randomness, Reason, Verdict};
 
 use super::accept::{Accepted, new_span_id};
 use super::{Engine, RequestInput};
 use crate::Entropy;
 use crate::context::{Incoming, Outgoing};
 use crate::counters::Counter;
-use crate::decision::{Decision, Parent, decide};
+use crate::decision::{Parent, decide};
 use crate::explain;
 use crate::facts::Facts;
 use crate::headers::RequestHeaders;
+use crate::settings::Boundary;
 use crate::state::{Came, HeadVerdict, Labels, RequestState};
 use crate::view::{View, measures_at_head};
 
@@ -25,29 +24,21 @@ const ESTIMATE_MAX_BYTES: u64 = 64 << 20;
 
 /// One request while its headers are there.
 struct Request<'r> {
-    now_unix_nanos: u64,
-    direction: Direction,
+    input: &'r RequestInput<'r>,
     headers: &'r RequestHeaders<'r>,
     incoming: &'r Incoming<'r>,
-    accepted: &'r Accepted,
-    facts: &'r Facts,
+    accepted: Accepted,
 }
 
-impl Request<'_> {
-    fn view<'v>(&'v self, engine: &'v Engine, labels: &Labels) -> View<'v> {
-        let mut measures = measures_at_head(labels.tag, self.accepted.path_cost);
-        measures.set(Measure::HitlRequired, u64::from(labels.hitl_required));
-        View {
-            settings: &engine.settings,
-            identity: &engine.identity,
-            direction: self.direction,
-            facts: self.facts,
-            headers: Some((self.headers, self.incoming)),
-            operation: engine.settings.operation(labels.mapping).1,
-            measures,
-            end: None,
-        }
-    }
+/// What the policy's conditions say at the head, beside the labels.
+struct Asked {
+    verdict: Verdict,
+    /// Whether the client may be told what its trace has cost.
+    tells_client: bool,
+    /// Whether the response explains the decision.
+    explains: bool,
+    /// Budget that the policy grants, at a gateway.
+    granted: Option<NanoUsd>,
 }
 
 impl Engine {
@@ -67,254 +58,264 @@ impl Engine {
         }
         let keys = &self.settings.baggage_keys;
         let mut incoming = Incoming::read(&headers, keys, &mut self.counters);
-        let direction = self.direction(input.direction);
-        let accepted = self.accept(direction, &mut incoming, entropy);
-        let facts = self.facts(input, &headers, &incoming);
+        // Filled in place: a state that was put together at the end would be copied piece by piece.
+        let mut state = RequestState::EMPTY;
+        state.start_unix_nanos = input.now_unix_nanos;
+        state.direction = self.direction(input.direction);
+        state.owns_context = self.settings.owns_context();
         let request = Request {
-            now_unix_nanos: input.now_unix_nanos,
-            direction,
+            accepted: self.accept(&mut state, &mut incoming, entropy),
+            input,
             headers: &headers,
             incoming: &incoming,
-            accepted: &accepted,
-            facts: &facts,
         };
-        let labels = self.labels(&request);
-        let (mut head, local) = self.decide(&request, &labels);
-        let llm = self.llm_call(direction, headers.authority);
-        let charged = llm.is_some() || self.settings.charges(direction, headers.authority);
-        let known_cost = self.known_cost(&request, &labels, charged);
-        let granted = |engine: &Self| engine.granted(&request.view(engine, &labels));
-        let left = self.budget_left(direction, &incoming, granted, input.in_flight);
-        let budget = self.judge_budget(left, known_cost, &mut head);
-        // A denied request does no work.
-        let charged = charged && !budget.denied;
-        let path_cost_out = accepted.path_cost.saturating_add(known_cost);
-        let left = left.map(|left| left.saturating_sub(known_cost));
-        self.write(&request, &labels, &head, path_cost_out, left);
-        let explanation = self.explanation(&request, &labels);
-        let tells_client = self.tells(&request, &labels);
-        let side = self.side(direction, &headers, &incoming, tells_client);
-        let mut state = RequestState {
-            trace_id: accepted.trace_id,
-            span_id: new_span_id(entropy),
-            parent_id: accepted.parent.map(|parent| parent.parent_id),
-            flags: self.flags(accepted.parent).with_sampled(head.keep),
-            link: accepted.link,
-            start_unix_nanos: input.now_unix_nanos,
-            direction,
-            labels,
-            head,
-            path_cost: accepted.path_cost,
-            charged,
-            trace_state: if head.keep && self.settings.owns_context() {
-                self.writer.tracestate().to_vec()
-            } else {
-                Vec::new()
-            },
-            owns_context: self.settings.owns_context(),
-            tracestate: Came::with(&headers.tracestate, self.writer.tracestate()),
-            baggage: Came::with(&headers.baggage, self.writer.baggage()),
-            explanation: None,
-            side,
-            budget,
-            llm,
-            facts,
-        };
-        if let Some(name) = explanation {
-            let line = explain::line(&state, &incoming, local, path_cost_out);
+        self.remember(&request, &mut state.facts);
+        let asked = self.decide(&request, &mut state);
+        let out = self.charge(&request, &mut state, &asked);
+        self.writer.write(&incoming, &out, &mut self.counters);
+        self.side(&request, &mut state, &asked, out.with_own_members);
+        state.span_id = new_span_id(entropy);
+        state.flags = state.flags.with_sampled(state.head.keep);
+        state.tracestate = Came::with(&headers.tracestate, self.writer.tracestate());
+        state.baggage = Came::with(&headers.baggage, self.writer.baggage());
+        if state.head.keep && state.owns_context {
+            state.trace_state = self.writer.tracestate().to_vec();
+        }
+        if asked.explains {
+            let name = self.settings.policy.debug.explain_header.clone();
+            let local = asked.verdict.threshold;
+            let line = explain::line(&state, &incoming, local, out.path_cost);
             state.explanation = Some((name, line));
         }
         Some(state)
     }
 
-    fn facts(
-        &mut self,
-        input: &RequestInput<'_>,
-        headers: &RequestHeaders<'_>,
-        incoming: &Incoming<'_>,
-    ) -> Facts {
-        let settings = &self.settings;
-        let kept = settings.kept().iter();
-        let values = kept.map(|attribute| settings.read_header_value(attribute, headers, incoming));
-        let mut facts = Facts::copy(headers, values);
-        facts.protocol = input.protocol;
+    /// Copies what is asked for later, and finds the route.
+    fn remember(&mut self, request: &Request<'_>, facts: &mut Facts) {
+        let (settings, headers) = (&self.settings, request.headers);
+        facts.copy_fixed(headers);
+        for attribute in settings.kept() {
+            facts.keep(settings.read_header_value(attribute, headers, request.incoming));
+        }
+        facts.protocol = request.input.protocol;
         facts.set_route(self.routes.find(headers.path(), headers.is_grpc()));
-        facts
     }
 
-    /// Operation type, data class and human review, by the policy's mappings in this order, so
-    /// that a later one can ask for an earlier one.
-    fn labels(&self, request: &Request<'_>) -> Labels {
-        let mappings = &self.settings.policy.attributes;
+    /// Asks every condition that can matter now. Operation type, data class and human review first,
+    /// by the policy's mappings in this order, so that a later one can ask for an earlier one.
+    fn ask(&self, request: &Request<'_>, state: &mut RequestState, base: BaseRate) -> Asked {
+        let policy = &self.settings.policy;
         let unclassified = self.settings.default_tag();
         let mut tag = request.accepted.tag;
-        let mut labels = Labels {
-            operation: OperationId::UNKNOWN,
-            mapping: None,
-            tag: tag.unwrap_or(unclassified),
-            hitl_required: false,
+        let mut view = View {
+            settings: &self.settings,
+            identity: &self.identity,
+            direction: state.direction,
+            facts: &state.facts,
+            headers: Some((request.headers, request.incoming)),
+            operation: None,
+            measures: measures_at_head(tag.unwrap_or(unclassified), state.path_cost),
+            end: None,
         };
-        let mut view = request.view(self, &labels);
-        let mut found = mappings.operation_type.iter();
+        let mut found = policy.attributes.operation_type.iter();
         let found = found.position(|mapping| mapping.when.eval(&view).is_true());
-        labels.mapping = found.and_then(|index| u16::try_from(index).ok());
-        (labels.operation, view.operation) = self.settings.operation(labels.mapping);
-        for mapping in &mappings.data_tag {
+        let mapping = found.and_then(|index| u16::try_from(index).ok());
+        let (operation, name) = self.settings.operation(mapping);
+        view.operation = name;
+        for mapping in &policy.attributes.data_tag {
             // An explicit class, be it the least strict one, is more than none.
             if Some(mapping.value) > tag && mapping.when.eval(&view).is_true() {
                 tag = Some(mapping.value);
                 view.measures.set(Measure::DataTag, mapping.value as u64);
             }
         }
-        labels.tag = tag.unwrap_or(unclassified);
-        let mut human = mappings.hitl_required.iter();
-        labels.hitl_required = human.any(|when| when.eval(&view).is_true());
-        labels
+        let hitl_required = policy.attributes.needs_human(&view);
+        let human = u64::from(hitl_required);
+        view.measures.set(Measure::HitlRequired, human);
+        let mut asked = Asked {
+            // In companion mode the decision is that of Envoy's tracer.
+            verdict: if state.owns_context {
+                self.settings.sampler.head_with(&view, base)
+            } else {
+                Verdict::NOTHING
+            },
+            tells_client: false,
+            explains: policy.debug.explain && policy.debug.explain_when.eval(&view).is_true(),
+            granted: None,
+        };
+        if state.direction == Direction::Gateway {
+            self.ask_at_gateway(&view, &mut asked);
+        }
+        state.labels = Labels {
+            operation,
+            mapping,
+            tag: tag.unwrap_or(unclassified),
+            hitl_required,
+        };
+        asked
     }
 
-    /// The decision at the head, and the threshold of the local probability.
-    fn decide(
-        &mut self,
-        request: &Request<'_>,
-        labels: &Labels,
-    ) -> (HeadVerdict, Option<Threshold>) {
-        if self.is_companion() {
-            return (followed(request), None);
-        }
-        let accepted = request.accepted;
+    #[inline(never)]
+    fn ask_at_gateway(&self, view: &View<'_>, asked: &mut Asked) {
+        let channel = &self.settings.policy.propagation.return_channel;
+        asked.tells_client =
+            !channel.client_header.is_empty() && channel.client_header_when.eval(view).is_true();
+        asked.granted = self.granted(view);
+    }
+
+    /// The decision at the head, with the labels.
+    fn decide(&mut self, request: &Request<'_>, state: &mut RequestState) -> Asked {
+        let accepted = &request.accepted;
         let undecided = accepted.sampling == Parent::Unknown;
-        let base = self.base_rate(undecided, request.facts.route());
-        let view = request.view(self, labels);
-        let verdict = self.settings.sampler.head_with(&view, base);
-        if verdict.forced && undecided {
-            self.rate_was_forced(request.facts.route());
+        let mut base = BaseRate::Policy;
+        if self.rates.is_some() && state.owns_context {
+            base = self.base_rate(undecided, state.facts.route());
         }
+        let asked = self.ask(request, state, base);
         let explicit = request.incoming.explicit_randomness();
-        let randomness = request.incoming.randomness(accepted.trace_id);
-        let Decision {
-            keep,
-            by_parent,
-            threshold,
-        } = decide(accepted.sampling, randomness, verdict.threshold);
-        let mut head = HeadVerdict {
-            keep,
-            reason: verdict.reason,
-            threshold,
-            randomness,
-            explicit_randomness: explicit.is_some(),
-            rule: verdict.rule,
-        };
-        // Only where nobody whom we believe has decided yet: floors at every hop would keep pieces
-        // of traces. A trace that is kept anyway counts towards the floor.
-        let floor = undecided
-            && self
-                .low_volume
-                .take(request.facts.route(), request.now_unix_nanos);
-        if by_parent {
-            (head.reason, head.rule) = (Reason::ParentSampled, None);
-        } else if !keep {
-            head.rule = None;
-            if verdict.threshold.is_some() {
-                head.reason = Reason::NotSampled;
-            }
-            if floor {
-                head.keep = true;
-                head.reason = Reason::LowVolumeFloor;
-            }
+        let randomness = explicit.unwrap_or_else(|| Randomness::from_trace_id(state.trace_id));
+        let head = &mut state.head;
+        head.randomness = randomness;
+        head.explicit_randomness = explicit.is_some();
+        if !state.owns_context {
+            follow(request, head);
+            return asked;
         }
-        let counter = if head.keep {
+        let verdict = &asked.verdict;
+        let decision = decide(accepted.sampling, randomness, verdict.threshold);
+        head.keep = decision.keep;
+        head.threshold = decision.threshold;
+        head.reason = verdict.reason;
+        if decision.by_parent {
+            head.reason = Reason::ParentSampled;
+        } else if decision.keep {
+            head.rule = verdict.rule;
+        } else if verdict.threshold.is_some() {
+            head.reason = Reason::NotSampled;
+        }
+        if undecided {
+            self.begin_trace(state, verdict.forced);
+        }
+        let counter = if state.head.keep {
             Counter::Kept
         } else {
             Counter::Dropped
         };
         self.counters.bump(counter);
-        self.counters.reason(head.reason);
-        (head, verdict.threshold)
+        self.counters.reason(state.head.reason);
+        asked
     }
 
-    fn write(
+    /// Only where nobody whom we believe has decided yet: floors at every hop would keep pieces of
+    /// traces. A trace that is kept anyway counts towards the floor.
+    #[inline(never)]
+    fn begin_trace(&mut self, state: &mut RequestState, forced: bool) {
+        let route = state.facts.route();
+        if forced {
+            self.rate_was_forced(route);
+        }
+        let floor = self.low_volume.take(route, state.start_unix_nanos);
+        if floor && !state.head.keep {
+            state.head.keep = true;
+            state.head.reason = Reason::LowVolumeFloor;
+        }
+    }
+
+    /// What is known of the cost, what is left of the budget, and with that all that leaves.
+    fn charge(
         &mut self,
         request: &Request<'_>,
-        labels: &Labels,
-        head: &HeadVerdict,
-        path_cost: NanoUsd,
-        budget_left: Option<NanoUsd>,
-    ) {
-        let with_own_members = !self
-            .settings
-            .strips(request.direction, request.headers.authority);
+        state: &mut RequestState,
+        asked: &Asked,
+    ) -> Outgoing {
+        let authority = request.headers.authority;
+        state.llm = self.llm_call(state.direction, authority);
+        state.charged = state.llm.is_some() || self.settings.charges(state.direction, authority);
+        let mut known_cost = NanoUsd::ZERO;
+        if state.charged {
+            let (table, _) = self.settings.prices.at(state.start_unix_nanos);
+            let announced = state.facts.content_length.unwrap_or(0);
+            let bytes = announced.min(ESTIMATE_MAX_BYTES);
+            known_cost = table.cost_of(state.labels.operation, 0, bytes);
+        }
+        let budget_left = self.apply_budget(request, state, asked.granted, known_cost);
+        let with_own_members = !self.settings.strips(state.direction, authority);
         if !with_own_members {
             self.counters.bump(Counter::EgressStripped);
         }
-        let outgoing = Outgoing {
-            path_cost,
-            tag: labels.tag,
-            threshold: head.threshold,
+        Outgoing {
+            path_cost: state.path_cost.saturating_add(known_cost),
+            tag: state.labels.tag,
+            threshold: state.head.threshold,
             with_own_members,
-            takes_replies: self.takes_replies(request.direction, with_own_members),
+            takes_replies: self.takes_replies(state.direction, with_own_members),
             budget_left,
-        };
-        self.writer
-            .write(request.incoming, &outgoing, &mut self.counters);
-    }
-
-    /// The part of this hop's cost that is known already.
-    fn known_cost(&self, request: &Request<'_>, labels: &Labels, charged: bool) -> NanoUsd {
-        if !charged {
-            return NanoUsd::ZERO;
-        }
-        let (table, _) = self.settings.prices.at(request.now_unix_nanos);
-        let announced = request.facts.content_length.unwrap_or(0);
-        table.cost_of(labels.operation, 0, announced.min(ESTIMATE_MAX_BYTES))
-    }
-
-    /// Flags of the outgoing context, before the sampled bit: a continued trace carries its random
-    /// flag, a new one has it by the policy (its id is uniformly random).
-    fn flags(&self, parent: Option<TraceParent>) -> TraceFlags {
-        match parent {
-            Some(parent) => TraceFlags::NONE.with_random(parent.flags.is_random()),
-            None => TraceFlags::NONE.with_random(self.settings.policy.propagation.random_flag),
         }
     }
 
-    /// Whether the client may be told what its trace has cost.
-    fn tells(&self, request: &Request<'_>, labels: &Labels) -> bool {
-        let channel = &self.settings.policy.propagation.return_channel;
-        let view = request.view(self, labels);
-        !channel.client_header.is_empty() && channel.client_header_when.eval(&view).is_true()
+    /// The budget, where there is one; returns what is left behind this hop.
+    fn apply_budget(
+        &mut self,
+        request: &Request<'_>,
+        state: &mut RequestState,
+        granted: Option<NanoUsd>,
+        known_cost: NanoUsd,
+    ) -> Option<NanoUsd> {
+        let mut carried = granted;
+        if request.accepted.boundary == Boundary::Trusted
+            && let Some(budget) = request.incoming.budget(&mut self.counters)
+        {
+            carried = Some(budget);
+        }
+        let left = self.judge_budget(
+            carried?,
+            request.incoming,
+            request.input.in_flight,
+            state,
+            known_cost,
+        );
+        Some(left.saturating_sub(known_cost))
     }
 
-    /// Name of the response header that explains the decision, if the request may have it.
-    fn explanation(&self, request: &Request<'_>, labels: &Labels) -> Option<String> {
-        let debug = &self.settings.policy.debug;
-        if !debug.explain {
-            return None;
+    /// The side of a request, by its direction and by whom it comes from.
+    fn side(
+        &self,
+        request: &Request<'_>,
+        state: &mut RequestState,
+        asked: &Asked,
+        with_own_members: bool,
+    ) {
+        if !self.settings.has_return_channel() {
+            return;
         }
-        let view = request.view(self, labels);
-        let wanted = debug.explain_when.eval(&view).is_true();
-        wanted.then(|| debug.explain_header.clone())
+        let side = &mut state.side;
+        side.believes = with_own_members;
+        if state.direction == Direction::Outbound {
+            side.hears = true;
+            return;
+        }
+        let trusted = request.accepted.boundary == Boundary::Trusted;
+        side.answers = trusted && request.incoming.takes_replies();
+        let gateway = state.direction == Direction::Gateway;
+        side.hears = gateway;
+        side.guards = !gateway;
+        side.tells_client = asked.tells_client;
+        side.sums_up = gateway && self.carries_costs();
     }
 }
 
 /// The verdict in companion mode: the decision is that of Envoy's tracer, so a threshold stays only
 /// where it agrees with the flag, and none is ours.
-fn followed(request: &Request<'_>) -> HeadVerdict {
-    let (incoming, accepted) = (request.incoming, request.accepted);
-    let keep = accepted
-        .parent
-        .is_some_and(|parent| parent.flags.is_sampled());
-    let randomness = incoming.randomness(accepted.trace_id);
-    let claimed = incoming.threshold().filter(|_| keep);
-    HeadVerdict {
-        keep,
-        reason: if keep {
-            Reason::ParentSampled
-        } else {
-            Reason::NotSampled
-        },
-        threshold: claimed.filter(|threshold| threshold.keeps(randomness)),
-        randomness,
-        explicit_randomness: incoming.explicit_randomness().is_some(),
-        rule: None,
-    }
+#[cold]
+#[inline(never)]
+fn follow(request: &Request<'_>, head: &mut HeadVerdict) {
+    let incoming = request.incoming;
+    head.keep = request.accepted.is_sampled;
+    head.reason = if head.keep {
+        Reason::ParentSampled
+    } else {
+        Reason::NotSampled
+    };
+    let claimed = incoming.threshold().filter(|_| head.keep);
+    head.threshold = claimed.filter(|threshold| threshold.keeps(head.randomness));
 }

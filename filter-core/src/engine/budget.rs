@@ -14,8 +14,7 @@ use super::Engine;
 use crate::context::Incoming;
 use crate::counters::Counter;
 use crate::reply::in_flight::InFlight;
-use crate::settings::Boundary;
-use crate::state::{HeadVerdict, RequestState};
+use crate::state::RequestState;
 use crate::view::View;
 
 /// The budget of the trace as one request sees it.
@@ -39,37 +38,6 @@ pub struct Denial {
 }
 
 impl Engine {
-    /// What is left for a request that came in with this context.
-    pub(super) fn budget_left(
-        &mut self,
-        direction: Direction,
-        incoming: &Incoming<'_>,
-        view: impl FnOnce(&Self) -> Option<NanoUsd>,
-        in_flight: Option<&InFlight>,
-    ) -> Option<NanoUsd> {
-        let boundary = self.settings.boundary(direction);
-        let trusted = boundary == Boundary::Trusted;
-        let carried = if trusted {
-            incoming.budget(&mut self.counters)
-        } else {
-            None
-        };
-        let left = match carried {
-            Some(carried) => carried,
-            None if direction == Direction::Gateway => view(self)?,
-            None => return None,
-        };
-        let parent = incoming.parent.valid();
-        let spent = match (direction, in_flight, parent) {
-            (Direction::Outbound, Some(in_flight), Some(parent)) => {
-                let news = in_flight.of(parent.trace_id, parent.parent_id);
-                news.map_or(NanoUsd::ZERO, |news| news.cost)
-            }
-            _ => NanoUsd::ZERO,
-        };
-        Some(left.saturating_sub(spent))
-    }
-
     /// The budget that the policy grants to a request.
     pub(super) fn granted(&self, view: &View<'_>) -> Option<NanoUsd> {
         let mut grants = self.settings.policy.cost.budget.grants.iter();
@@ -78,16 +46,27 @@ impl Engine {
             .map(|grant| grant.usd)
     }
 
-    /// Judges a request by what is left and what it is known to cost; may keep its span.
+    /// Judges a request by what is left and what it is known to cost; may keep its span, and a
+    /// denied one does no work. `carried` is what the context says is left, or what the policy
+    /// grants. Returns what was left when the request came.
+    #[inline(never)]
     pub(super) fn judge_budget(
         &mut self,
-        left: Option<NanoUsd>,
+        carried: NanoUsd,
+        incoming: &Incoming<'_>,
+        in_flight: Option<&InFlight>,
+        state: &mut RequestState,
         known_cost: NanoUsd,
-        head: &mut HeadVerdict,
-    ) -> BudgetState {
-        let Some(left) = left else {
-            return BudgetState::default();
+    ) -> NanoUsd {
+        let parent = incoming.parent.valid();
+        let spent = match (state.direction, in_flight, parent) {
+            (Direction::Outbound, Some(in_flight), Some(parent)) => {
+                let news = in_flight.of(parent.trace_id, parent.parent_id);
+                news.map_or(NanoUsd::ZERO, |news| news.cost)
+            }
+            _ => NanoUsd::ZERO,
         };
+        let left = carried.saturating_sub(spent);
         let exceeded = left.is_zero() || left < known_cost;
         let action = self.settings.policy.cost.budget.over_budget;
         let denied = exceeded && action == OverBudget::Deny && self.settings.owns_context();
@@ -95,7 +74,9 @@ impl Engine {
             self.counters.bump(Counter::BudgetExceeded);
             if denied {
                 self.counters.bump(Counter::BudgetDenied);
+                state.charged = false;
             }
+            let head = &mut state.head;
             if action != OverBudget::Record && !head.keep {
                 // Kept for a reason, not by a rate: no threshold.
                 (head.keep, head.threshold) = (true, None);
@@ -104,11 +85,12 @@ impl Engine {
                 self.counters.reason(Reason::OverBudget);
             }
         }
-        BudgetState {
+        state.budget = BudgetState {
             left: Some(left),
             exceeded,
             denied,
-        }
+        };
+        left
     }
 
     /// How the request has to be answered instead of being passed on, if it is over budget and the

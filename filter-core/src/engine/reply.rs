@@ -23,12 +23,9 @@ use mesh_config::sampling::Verdict;
 use super::Engine;
 use super::companion::decimal;
 use super::finish::Ending;
-use crate::context::Incoming;
 use crate::counters::Counter;
-use crate::headers::RequestHeaders;
 use crate::reply::in_flight::{InFlight, Ticket};
 use crate::reply::{Mark, News, Reply, ReplyText, earlier};
-use crate::settings::Boundary;
 use crate::state::{RequestState, StreamEnd};
 use w3c_traceparent_parser::{SpanId, TraceId};
 
@@ -36,20 +33,20 @@ use w3c_traceparent_parser::{SpanId, TraceId};
 pub const TRACE_COST_STATE: &str = "tracemeter.trace_cost_usd";
 
 /// What one request holds for the return channel.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Side {
     /// Reads and removes the internal header of the response.
-    hears: bool,
+    pub(super) hears: bool,
     /// Believes what it hears.
-    believes: bool,
+    pub(super) believes: bool,
     /// Tells the caller's proxy.
-    answers: bool,
+    pub(super) answers: bool,
     /// Removes an internal header that the application set.
-    guards: bool,
+    pub(super) guards: bool,
     /// Tells the client.
-    tells_client: bool,
+    pub(super) tells_client: bool,
     /// Knows what the trace has cost: a gateway, where replies carry costs.
-    sums_up: bool,
+    pub(super) sums_up: bool,
     ticket: Option<Ticket>,
     /// What the last reply of the callee said, and what other workers have delivered.
     heard: News,
@@ -64,6 +61,23 @@ pub(crate) struct Side {
 }
 
 impl Side {
+    /// Of a request that has no part in the return channel.
+    pub(crate) const NONE: Self = Self {
+        hears: false,
+        believes: false,
+        answers: false,
+        guards: false,
+        tells_client: false,
+        sums_up: false,
+        ticket: None,
+        heard: News::NOTHING,
+        posted: News::NOTHING,
+        callee_charged: false,
+        delivered: NanoUsd::ZERO,
+        settled: None,
+        flooded: None,
+    };
+
     /// Everything that is known of the calls below.
     pub(super) fn below(&self) -> News {
         let mut below = self.heard;
@@ -149,31 +163,6 @@ impl Engine {
         hearing && with_own_members && self.settings.has_return_channel()
     }
 
-    /// The side of a request, by its direction and by whom it comes from.
-    pub(super) fn side(
-        &self,
-        direction: Direction,
-        headers: &RequestHeaders<'_>,
-        incoming: &Incoming<'_>,
-        tells_client: bool,
-    ) -> Side {
-        if !self.settings.has_return_channel() {
-            return Side::default();
-        }
-        let outbound = direction == Direction::Outbound;
-        let gateway = direction == Direction::Gateway;
-        let trusted = self.settings.boundary(direction) == Boundary::Trusted;
-        Side {
-            hears: outbound || gateway,
-            believes: !self.settings.strips(direction, headers.authority),
-            answers: !outbound && trusted && incoming.takes_replies(),
-            guards: !outbound && !gateway,
-            tells_client: gateway && tells_client,
-            sums_up: gateway && self.carries_costs(),
-            ..Side::default()
-        }
-    }
-
     /// Registers a request that may cause calls. Call it once, after [`Engine::edits`].
     pub fn track(&mut self, state: &mut RequestState, in_flight: &mut InFlight) {
         let causes = state.direction != Direction::Outbound && !state.side.hears;
@@ -227,7 +216,7 @@ impl Engine {
         state.charged && state.llm.is_none() && self.settings.policy.cost.settle == Settle::Response
     }
 
-    fn carries_costs(&self) -> bool {
+    pub(super) fn carries_costs(&self) -> bool {
         self.settings.policy.propagation.return_channel.carries == ReturnDetail::Costs
     }
 

@@ -34,7 +34,8 @@ pub enum BaseRate {
 }
 
 impl Verdict {
-    const NOTHING: Self = Self {
+    /// Nothing keeps the trace.
+    pub const NOTHING: Self = Self {
         threshold: None,
         reason: Reason::NotSampled,
         rule: None,
