@@ -8,8 +8,9 @@
 //!
 //! Numbers that are not known are ignored: the functions of the SDK would panic.
 
-use proxy_wasm::types::{Action, MapType};
+use proxy_wasm::types::Action;
 
+use crate::vm::Live;
 use crate::{host, raw, vm};
 
 /// The SDK's functions of these names.
@@ -45,62 +46,78 @@ fn create_root(context: u32) {
     }
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn tracemeter_on_request_headers(context: u32, _count: u32, end: u32) -> u32 {
-    let denial = vm::with(|vm| {
-        let live = vm.stream(context)?;
-        live.stream
-            .request_headers(live.shared, live.returns, end != 0)
+/// What a callback does with a stream that is known, given its two numbers; `true` stops the
+/// request.
+type Handler = fn(Live<'_>, u32, bool) -> bool;
+
+/// Runs a handler. One function for all callbacks: what it does would else stand in each of them.
+#[inline(never)]
+fn run(context: u32, number: u32, end: u32, handler: Handler) -> bool {
+    let stop = vm::with(|vm| match vm.stream(context) {
+        Some(live) => handler(live, number, end != 0),
+        None => false,
     });
-    match denial.flatten() {
-        // Only now: the answer passes through this stream.
-        Some(denial) => {
-            host::answer_over_budget(denial.grpc, &denial.message);
-            Action::Pause as u32
-        }
-        None => CONTINUE,
-    }
+    stop == Some(true)
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn tracemeter_on_response_headers(context: u32, _count: u32, end: u32) -> u32 {
-    let _ = vm::with(|vm| {
+extern "C" fn tracemeter_on_request_headers(context: u32, count: u32, end: u32) -> u32 {
+    let denied = run(context, count, end, |live, _, end| {
+        live.stream.request_headers(live.shared, live.returns, end)
+    });
+    if denied {
+        return deny(context);
+    }
+    CONTINUE
+}
+
+/// The answer passes through the callbacks of this stream.
+#[cold]
+#[inline(never)]
+fn deny(context: u32) -> u32 {
+    let denial = vm::with(|vm| {
         let live = vm.stream(context)?;
-        live.stream
-            .response_headers(live.shared, live.returns, end != 0);
-        Some(())
+        live.stream.denial(live.shared)
+    });
+    let Some(denial) = denial.flatten() else {
+        return CONTINUE;
+    };
+    host::answer_over_budget(denial.grpc, &denial.message);
+    Action::Pause as u32
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn tracemeter_on_response_headers(context: u32, count: u32, end: u32) -> u32 {
+    run(context, count, end, |live, _, end| {
+        live.stream.response_headers(live.shared, live.returns, end);
+        false
     });
     CONTINUE
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn tracemeter_on_response_body(context: u32, size: u32, end: u32) -> u32 {
-    let _ = vm::with(|vm| {
-        let live = vm.stream(context)?;
-        live.stream.response_body(live.shared, size, end != 0);
-        Some(())
+    run(context, size, end, |live, size, end| {
+        live.stream.response_body(live.shared, size, end);
+        false
     });
     CONTINUE
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn tracemeter_on_response_trailers(context: u32, _count: u32) -> u32 {
-    let _ = vm::with(|vm| {
-        let live = vm.stream(context)?;
-        live.stream
-            .watch_response(live.shared, live.returns, MapType::HttpResponseTrailers);
-        live.stream.response_ended(live.shared);
-        Some(())
+extern "C" fn tracemeter_on_response_trailers(context: u32, count: u32) -> u32 {
+    run(context, count, 1, |live, _, _| {
+        live.stream.response_trailers(live.shared, live.returns);
+        false
     });
     CONTINUE
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn tracemeter_on_log(context: u32) {
-    let _ = vm::with(|vm| {
-        let live = vm.stream(context)?;
+    run(context, 0, 0, |live, _, _| {
         live.stream.log(live.shared, live.returns);
-        Some(())
+        false
     });
 }
 
@@ -108,16 +125,10 @@ extern "C" fn tracemeter_on_log(context: u32) {
 /// gone by now, so nothing but properties may be asked for.
 #[unsafe(no_mangle)]
 extern "C" fn tracemeter_on_done(context: u32) -> u32 {
-    let known = vm::with(|vm| {
-        if let Some(live) = vm.stream(context) {
-            live.stream.done(live.shared, live.returns);
-        }
-        vm.close_stream(context)
-    });
-    if known == Some(true) {
-        return 1;
+    if vm::with(|vm| vm.close_stream(context)) == Some(false) {
+        return end_root(context);
     }
-    end_root(context)
+    1
 }
 
 #[cold]

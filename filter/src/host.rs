@@ -91,9 +91,7 @@ pub(crate) fn text_property(path: &str) -> String {
 
 /// A non-negative integer property.
 pub(crate) fn unsigned_property(path: &str) -> Option<u64> {
-    let bytes = property(path)?;
-    let number = bytes.as_slice().try_into().ok().map(i64::from_le_bytes)?;
-    u64::try_from(number).ok()
+    u64::try_from(raw::number(path)).ok()
 }
 
 /// The value of a counter or gauge of the proxy.

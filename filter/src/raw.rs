@@ -13,7 +13,7 @@
 //!
 //! Everything else goes through the SDK.
 
-use std::alloc::{Layout, alloc};
+use std::alloc::{Layout, alloc, dealloc};
 use std::ptr::null_mut;
 
 use proxy_wasm::types::MapType;
@@ -176,6 +176,36 @@ pub(crate) fn property(path: &str) -> Option<Vec<u8>> {
         )
     };
     answer.take(status)
+}
+
+/// A property that is an integer; negative when it is not there.
+#[inline(never)]
+pub(crate) fn number(path: &str) -> i64 {
+    let mut answer = Answer::NONE;
+    // SAFETY: the path lives through the call; both pointers are valid for writing during it.
+    let status = unsafe {
+        proxy_get_property(
+            path.as_ptr(),
+            path.len(),
+            &raw mut answer.data,
+            &raw mut answer.size,
+        )
+    };
+    let Answer { data, size } = answer;
+    if status != OK || data.is_null() {
+        return -1;
+    }
+    let number = if size == size_of::<i64>() {
+        // SAFETY: the host has filled that many bytes.
+        unsafe { data.cast::<i64>().read_unaligned() }
+    } else {
+        -1
+    };
+    if let Ok(layout) = Layout::array::<u8>(size) {
+        // SAFETY: the buffer comes from `allocate`, with this size; nobody else has it.
+        unsafe { dealloc(data, layout) };
+    }
+    number
 }
 
 /// Calls a function of the host that is not part of the ABI; `None` when it does not have it or

@@ -122,7 +122,7 @@ fn details(wanted: Wanted, in_log: bool) -> Details {
     }
 }
 
-fn apply(name: &str, edit: Edit<'_>) {
+fn apply(name: &str, edit: &Edit<'_>) {
     match edit {
         Edit::Keep => {}
         Edit::Remove => host::remove_request_header(name),
@@ -201,6 +201,14 @@ fn set_filter_state_at_head(shared: &Shared, state: &RequestState) {
     }
 }
 
+/// Shows a part of the response of a language model to the engine.
+#[cold]
+#[inline(never)]
+fn read_body(shared: &mut Shared, state: &mut RequestState, size: u32) {
+    let part = host::response_body(size as usize);
+    shared.engine.response_body(state, &part);
+}
+
 /// The end of a request that was malformed: it never began, and is counted all the same.
 #[cold]
 #[inline(never)]
@@ -210,21 +218,26 @@ fn end_malformed(shared: &mut Shared) {
 }
 
 impl Stream {
-    /// The request's headers. What comes back is to be answered instead of passing the request on.
+    /// The request's headers. True: it has to be answered instead of being passed on.
     pub(crate) fn request_headers(
         &mut self,
         shared: &mut Shared,
         returns: &mut Returns,
         end_of_stream: bool,
-    ) -> Option<Denial> {
+    ) -> bool {
         self.without_body = end_of_stream;
         let started = shared.start_timer();
-        let denial = self.begin(shared, returns);
+        let denied = self.begin(shared, returns);
         shared.stop_timer(started);
-        denial
+        denied
     }
 
-    fn begin(&mut self, shared: &mut Shared, returns: &mut Returns) -> Option<Denial> {
+    /// How the request has to be answered.
+    pub(crate) fn denial(&self, shared: &Shared) -> Option<Denial> {
+        shared.engine.denial(self.state.as_ref()?)
+    }
+
+    fn begin(&mut self, shared: &mut Shared, returns: &mut Returns) -> bool {
         let engine = &mut shared.engine;
         let block = host::request_headers();
         let input = RequestInput {
@@ -244,23 +257,24 @@ impl Stream {
         };
         self.phase = Phase::Begun;
         self.state = engine.request(&input, &mut shared.entropy);
-        let state = self.state.as_mut()?;
+        let Some(state) = &mut self.state else {
+            return false;
+        };
         let edits = engine.edits(state);
         if let Some(traceparent) = &edits.traceparent {
             host::set_request_header("traceparent", traceparent);
         }
-        apply("tracestate", edits.tracestate);
-        apply("baggage", edits.baggage);
+        apply("tracestate", &edits.tracestate);
+        apply("baggage", &edits.baggage);
         if engine.wants_plain_response(state) {
             host::remove_request_header("accept-encoding");
         }
         returns.serve();
         engine.track(state, &mut returns.in_flight);
-        let denial = engine.denial(state);
-        if engine.is_companion() {
+        if state.is_companion() {
             set_filter_state_at_head(shared, state);
         }
-        denial
+        state.is_denied()
     }
 
     pub(crate) fn response_headers(
@@ -287,12 +301,7 @@ impl Stream {
 
     /// Shows the beginning of the response, or its trailers, to the engine: a caller's proxy learns
     /// what happened below, a callee's proxy says it.
-    pub(crate) fn watch_response(
-        &mut self,
-        shared: &mut Shared,
-        returns: &mut Returns,
-        map: MapType,
-    ) {
+    fn watch_response(&mut self, shared: &mut Shared, returns: &mut Returns, map: MapType) {
         let Some(state) = &mut self.state else {
             return;
         };
@@ -317,22 +326,26 @@ impl Stream {
     }
 
     pub(crate) fn response_body(&mut self, shared: &mut Shared, size: u32, end_of_stream: bool) {
-        self.response_bytes = self.response_bytes.saturating_add(u64::from(size));
+        self.response_bytes = self.response_bytes.wrapping_add(u64::from(size));
         if size > 0
             && let Some(state) = &mut self.state
             && state.reads_body()
         {
-            let part = host::response_body(size as usize);
-            shared.engine.response_body(state, &part);
+            read_body(shared, state, size);
         }
         if end_of_stream {
             self.response_ended(shared);
         }
     }
 
+    pub(crate) fn response_trailers(&mut self, shared: &mut Shared, returns: &mut Returns) {
+        self.watch_response(shared, returns, MapType::HttpResponseTrailers);
+        self.response_ended(shared);
+    }
+
     /// The last byte of the response: in companion mode the final cost is put where Envoy's own span
     /// finds it.
-    pub(crate) fn response_ended(&mut self, shared: &mut Shared) {
+    fn response_ended(&mut self, shared: &mut Shared) {
         self.complete = true;
         if matches!(&self.state, Some(state) if state.is_companion()) {
             self.set_filter_state_at_end(shared);

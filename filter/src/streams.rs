@@ -8,17 +8,20 @@ use crate::stream::Stream;
 /// Lists that streams stand in by their number. A power of two: the number's low bits choose.
 const LISTS: usize = 1024;
 
-/// A stream, and the next one of its list.
-struct Place {
+/// A stream, and the next one of its list. It is never given back, so lists are plain references:
+/// nothing has to be dropped.
+pub(crate) struct Place {
     id: u32,
-    next: Option<Box<Place>>,
-    stream: Stream,
+    next: Link,
+    pub(crate) stream: Stream,
 }
+
+type Link = Option<&'static mut Place>;
 
 /// See the module documentation.
 pub(crate) struct Streams {
-    lists: [Option<Box<Place>>; LISTS],
-    free: Option<Box<Place>>,
+    lists: [Link; LISTS],
+    free: Link,
 }
 
 impl Streams {
@@ -29,7 +32,7 @@ impl Streams {
         }
     }
 
-    fn list(&mut self, id: u32) -> &mut Option<Box<Place>> {
+    fn list(&mut self, id: u32) -> &mut Link {
         match self.lists.get_mut(id as usize % LISTS) {
             Some(list) => list,
             None => &mut self.free,
@@ -38,8 +41,8 @@ impl Streams {
 
     /// A new stream of a root context. Of two with one number the later one counts.
     pub(crate) fn open(&mut self, id: u32, root: u32) {
-        let mut place = match self.free.take() {
-            Some(mut place) => {
+        let place = match self.free.take() {
+            Some(place) => {
                 self.free = place.next.take();
                 place
             }
@@ -63,34 +66,37 @@ impl Streams {
         None
     }
 
-    /// Forgets a stream; false when there is none of that number.
-    pub(crate) fn close(&mut self, id: u32) -> bool {
+    /// Takes a stream out, to be [given back](Self::close).
+    pub(crate) fn take(&mut self, id: u32) -> Option<&'static mut Place> {
         let mut link = self.list(id);
-        while link.as_ref().is_some_and(|place| place.id != id) {
+        loop {
             match link {
+                None => return None,
+                Some(place) if place.id == id => break,
                 Some(place) => link = &mut place.next,
-                None => return false,
             }
         }
-        let Some(mut place) = link.take() else {
-            return false;
-        };
+        let place = link.take()?;
         *link = place.next.take();
+        Some(place)
+    }
+
+    /// Makes the place of a stream that was taken out free.
+    pub(crate) fn close(&mut self, place: &'static mut Place) {
         place.stream.clear();
         place.next = self.free.take();
         self.free = Some(place);
-        true
     }
 }
 
 #[cold]
 #[inline(never)]
-fn another() -> Box<Place> {
-    Box::new(Place {
+fn another() -> &'static mut Place {
+    Box::leak(Box::new(Place {
         id: 0,
         next: None,
         stream: Stream::new(),
-    })
+    }))
 }
 
 #[cfg(test)]
@@ -99,6 +105,15 @@ mod tests {
 
     fn free(streams: &Streams) -> usize {
         std::iter::successors(streams.free.as_ref(), |place| place.next.as_ref()).count()
+    }
+
+    fn close(streams: &mut Streams, id: u32) -> bool {
+        let place = streams.take(id);
+        let known = place.is_some();
+        if let Some(place) = place {
+            streams.close(place);
+        }
+        known
     }
 
     #[test]
@@ -114,8 +129,8 @@ mod tests {
             peak = peak.max(open.len());
             while open.len() > 40 || (rng.u8(..) < 200 && open.len() > 20) {
                 let id = open.swap_remove(rng.usize(..open.len()));
-                assert!(streams.close(id));
-                assert!(!streams.close(id), "closed once");
+                assert!(close(&mut streams, id));
+                assert!(!close(&mut streams, id), "closed once");
                 assert!(streams.find(id).is_none());
             }
             for id in &open {
@@ -124,7 +139,7 @@ mod tests {
         }
         assert_eq!(free(&streams) + open.len(), peak);
         for id in open {
-            assert!(streams.close(id));
+            assert!(close(&mut streams, id));
         }
         assert!(streams.lists.iter().all(Option::is_none));
     }
@@ -135,9 +150,9 @@ mod tests {
         streams.open(5, 1);
         streams.open(5, 2);
         assert_eq!(streams.find(5).unwrap().root, 2);
-        assert!(streams.close(5));
+        assert!(close(&mut streams, 5));
         assert_eq!(streams.find(5).unwrap().root, 1);
-        assert!(streams.close(5));
-        assert!(!streams.close(5));
+        assert!(close(&mut streams, 5));
+        assert!(!close(&mut streams, 5));
     }
 }

@@ -9,7 +9,6 @@
 //! nothing; Envoy makes none (it puts its own answers off until the callback is over).
 
 use std::cell::RefCell;
-use std::mem::ManuallyDrop;
 
 use filter_core::Engine;
 use filter_core::counters::Counter;
@@ -85,24 +84,44 @@ pub(crate) struct Live<'v> {
     pub(crate) returns: &'v mut Returns,
 }
 
-thread_local! {
-    /// Never dropped, which spares each access the question whether it was.
-    static VM: ManuallyDrop<RefCell<Vm>> = const {
-        ManuallyDrop::new(RefCell::new(Vm {
-            roots: Vec::new(),
-            streams: Streams::new(),
-            returns: Returns::new(),
-        }))
-    };
+/// The VM of this module.
+#[cfg(target_arch = "wasm32")]
+fn vm() -> &'static RefCell<Vm> {
+    /// There is one thread; the standard library's way to say so goes through a table of functions.
+    struct OneThread(RefCell<Vm>);
+
+    // SAFETY: a module of WASI preview 1 has one thread.
+    #[expect(unsafe_code, reason = "as the safety comment says")]
+    unsafe impl Sync for OneThread {}
+
+    static VM: OneThread = OneThread(RefCell::new(Vm::new()));
+    &VM.0
+}
+
+/// The VM of this thread: each test has one of its own.
+#[cfg(not(target_arch = "wasm32"))]
+fn vm() -> &'static RefCell<Vm> {
+    thread_local! {
+        static VM: &'static RefCell<Vm> = Box::leak(Box::new(RefCell::new(Vm::new())));
+    }
+    VM.with(|vm| *vm)
 }
 
 /// Runs `action` with what the VM holds; not when that is at work already.
 #[inline]
 pub(crate) fn with<R>(action: impl FnOnce(&mut Vm) -> R) -> Option<R> {
-    VM.with(|vm| vm.try_borrow_mut().ok().map(|mut vm| action(&mut vm)))
+    vm().try_borrow_mut().ok().map(|mut vm| action(&mut vm))
 }
 
 impl Vm {
+    const fn new() -> Self {
+        Self {
+            roots: Vec::new(),
+            streams: Streams::new(),
+            returns: Returns::new(),
+        }
+    }
+
     /// Takes in a root context; false when there is one of that number.
     pub(crate) fn open_root(&mut self, id: u32) -> bool {
         if self.is_root(id) {
@@ -123,8 +142,7 @@ impl Vm {
 
     /// What a root context shares, if it has a configuration.
     pub(crate) fn shared(&mut self, root: u32) -> Option<&mut Shared> {
-        let mut roots = self.roots.iter_mut();
-        roots.find(|known| known.id == root)?.shared.as_deref_mut()
+        shared_of(&mut self.roots, root)
     }
 
     /// What a root context will share; streams that begin from now on are served by it.
@@ -140,28 +158,38 @@ impl Vm {
         root.shared.take().map(|shared| *shared)
     }
 
-    /// Takes in a stream of a root context; one of an unknown root context is left alone.
+    /// Takes in a stream of a root context; one of an unknown root context will be left alone.
     pub(crate) fn open_stream(&mut self, id: u32, root: u32) {
-        if self.is_root(root) {
-            self.streams.open(id, root);
-        }
+        self.streams.open(id, root);
     }
 
     /// The stream of this number, if it and its root context are known.
-    #[inline(never)]
     pub(crate) fn stream(&mut self, id: u32) -> Option<Live<'_>> {
         let stream = self.streams.find(id)?;
-        let mut roots = self.roots.iter_mut();
-        let root = roots.find(|known| known.id == stream.root)?;
+        let shared = shared_of(&mut self.roots, stream.root)?;
         Some(Live {
-            shared: root.shared.as_deref_mut()?,
             stream,
+            shared,
             returns: &mut self.returns,
         })
     }
 
-    /// Forgets a stream; false when there is none of that number.
+    /// Ends and forgets a stream; false when there is none of that number.
     pub(crate) fn close_stream(&mut self, id: u32) -> bool {
-        self.streams.close(id)
+        let Some(place) = self.streams.take(id) else {
+            return false;
+        };
+        if let Some(shared) = shared_of(&mut self.roots, place.stream.root) {
+            place.stream.done(shared, &mut self.returns);
+        }
+        self.streams.close(place);
+        true
     }
+}
+
+/// What a root context shares, if it has a configuration.
+#[inline(never)]
+fn shared_of(roots: &mut [Root], id: u32) -> Option<&mut Shared> {
+    let root = roots.iter_mut().find(|root| root.id == id)?;
+    root.shared.as_deref_mut()
 }

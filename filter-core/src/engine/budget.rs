@@ -37,6 +37,16 @@ pub struct Denial {
     pub message: String,
 }
 
+impl RequestState {
+    /// Whether the request has to be answered instead of being passed on: [`Engine::denial`] then
+    /// says how.
+    #[must_use]
+    #[inline]
+    pub fn is_denied(&self) -> bool {
+        self.budget.denied
+    }
+}
+
 impl Engine {
     /// The budget that the policy grants to a request.
     pub(super) fn granted(&self, view: &View<'_>) -> Option<NanoUsd> {

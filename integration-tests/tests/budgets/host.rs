@@ -86,11 +86,18 @@ fn write(caller: &mut Caller<'_, World>, at: i32, bytes: &[u8]) {
     memory(caller).write(caller, at as usize, bytes).unwrap();
 }
 
+/// The module's own callback in place of the SDK's, as long as it has not got its name.
+fn before_trimming(name: &str) -> String {
+    name.replace("proxy_on_", "tracemeter_on_")
+}
+
 /// Puts `bytes` into memory of the module's own allocator, as a host does.
 fn give(caller: &mut Caller<'_, World>, bytes: &[u8], data: i32, size: i32) -> i32 {
     let mut at = [Val::I32(0)];
     if !bytes.is_empty() {
-        let allocate = caller.get_export("proxy_on_memory_allocate");
+        let name = "proxy_on_memory_allocate";
+        let own = caller.get_export(&before_trimming(name));
+        let allocate = own.or_else(|| caller.get_export(name));
         let allocate = allocate.and_then(Extern::into_func).unwrap();
         let length = [Val::I32(bytes.len() as i32)];
         allocate.call(&mut *caller, &length, &mut at).unwrap();
@@ -314,7 +321,8 @@ impl Proxy {
 
     /// Calls a callback if the module has it, as a host does.
     fn callback(&mut self, name: &str, parameters: &[i32]) -> i32 {
-        let Some(function) = self.instance.get_func(&self.store, name) else {
+        let own = self.instance.get_func(&self.store, &before_trimming(name));
+        let Some(function) = own.or_else(|| self.instance.get_func(&self.store, name)) else {
             return 0;
         };
         let parameters: Vec<Val> = parameters.iter().map(|value| Val::I32(*value)).collect();
@@ -376,7 +384,6 @@ impl Proxy {
         let world = self.store.data_mut();
         (world.request, world.response) = (None, None);
         self.callback("proxy_on_done", &[stream]);
-        self.callback("proxy_on_delete", &[stream]);
         Taken {
             instructions: self.executed() - before,
             host_calls: self.store.data().calls,
