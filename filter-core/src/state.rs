@@ -104,7 +104,7 @@ pub struct RequestState {
 
 impl RequestState {
     /// What a request begins with; takes no memory.
-    pub(crate) const EMPTY: Self = Self {
+    pub const EMPTY: Self = Self {
         trace_id: TraceId::MIN,
         span_id: SpanId::MIN,
         parent_id: None,

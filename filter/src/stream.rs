@@ -26,8 +26,10 @@ const TRUSTED_LENGTH_BYTES: u64 = 64 << 10;
 enum Phase {
     /// No headers have come.
     Waiting,
-    /// The headers have come.
-    Begun,
+    /// The headers have come, and the engine leaves the request alone.
+    Excluded,
+    /// The headers have come, and the request is metered.
+    Metered,
     /// The end was reported.
     Ended,
 }
@@ -45,8 +47,8 @@ pub(crate) struct Stream {
     response_status: Option<u16>,
     /// Bytes of the response body so far.
     response_bytes: u64,
-    /// What the engine holds of a request that has begun; `None` for one that it leaves alone.
-    state: Option<RequestState>,
+    /// What the engine holds of a metered request; else empty.
+    state: RequestState,
 }
 
 impl Stream {
@@ -58,7 +60,7 @@ impl Stream {
             complete: false,
             response_status: None,
             response_bytes: 0,
-            state: None,
+            state: RequestState::EMPTY,
         }
     }
 
@@ -74,15 +76,23 @@ impl Stream {
 
     /// Lets go of what is held for a request whose end did not come.
     pub(crate) fn clear(&mut self) {
-        if self.state.is_some() {
-            self.abandon();
+        if self.phase == Phase::Metered {
+            self.forget();
         }
     }
 
-    #[cold]
+    /// Empties the state.
     #[inline(never)]
-    fn abandon(&mut self) {
-        self.state = None;
+    fn forget(&mut self) {
+        self.state = RequestState::EMPTY;
+    }
+
+    /// The state of a metered request.
+    fn metered(&mut self) -> Option<&mut RequestState> {
+        match self.phase {
+            Phase::Metered => Some(&mut self.state),
+            Phase::Waiting | Phase::Excluded | Phase::Ended => None,
+        }
     }
 }
 
@@ -225,6 +235,8 @@ impl Stream {
         returns: &mut Returns,
         end_of_stream: bool,
     ) -> bool {
+        // A second time for one stream: the host never does so.
+        self.clear();
         self.without_body = end_of_stream;
         let started = shared.start_timer();
         let denied = self.begin(shared, returns);
@@ -234,7 +246,7 @@ impl Stream {
 
     /// How the request has to be answered.
     pub(crate) fn denial(&self, shared: &Shared) -> Option<Denial> {
-        shared.engine.denial(self.state.as_ref()?)
+        shared.engine.denial(&self.state)
     }
 
     fn begin(&mut self, shared: &mut Shared, returns: &mut Returns) -> bool {
@@ -255,11 +267,12 @@ impl Stream {
             },
             in_flight: Some(&returns.in_flight),
         };
-        self.phase = Phase::Begun;
-        self.state = engine.request(&input, &mut shared.entropy);
-        let Some(state) = &mut self.state else {
+        let state = &mut self.state;
+        if !engine.request_in_place(&input, &mut shared.entropy, state) {
+            self.phase = Phase::Excluded;
             return false;
-        };
+        }
+        self.phase = Phase::Metered;
         let edits = engine.edits(state);
         if let Some(traceparent) = &edits.traceparent {
             host::set_request_header("traceparent", traceparent);
@@ -302,7 +315,7 @@ impl Stream {
     /// Shows the beginning of the response, or its trailers, to the engine: a caller's proxy learns
     /// what happened below, a callee's proxy says it.
     fn watch_response(&mut self, shared: &mut Shared, returns: &mut Returns, map: MapType) {
-        let Some(state) = &mut self.state else {
+        let Some(state) = self.metered() else {
             return;
         };
         let at_head = map == MapType::HttpResponseHeaders;
@@ -328,7 +341,7 @@ impl Stream {
     pub(crate) fn response_body(&mut self, shared: &mut Shared, size: u32, end_of_stream: bool) {
         self.response_bytes = self.response_bytes.wrapping_add(u64::from(size));
         if size > 0
-            && let Some(state) = &mut self.state
+            && let Some(state) = self.metered()
             && state.reads_body()
         {
             read_body(shared, state, size);
@@ -347,7 +360,7 @@ impl Stream {
     /// finds it.
     fn response_ended(&mut self, shared: &mut Shared) {
         self.complete = true;
-        if matches!(&self.state, Some(state) if state.is_companion()) {
+        if self.metered().is_some_and(|state| state.is_companion()) {
             self.set_filter_state_at_end(shared);
         }
     }
@@ -355,9 +368,6 @@ impl Stream {
     #[cold]
     #[inline(never)]
     fn set_filter_state_at_end(&self, shared: &mut Shared) {
-        let Some(state) = &self.state else {
-            return;
-        };
         let progress = Progress {
             now_unix_nanos: host::now_unix_nanos(),
             request_bytes: if self.without_body {
@@ -367,20 +377,20 @@ impl Stream {
             },
             response_bytes: self.response_bytes,
         };
-        let (name, value) = shared.engine.filter_state_at_end(state, &progress);
+        let (name, value) = shared.engine.filter_state_at_end(&self.state, &progress);
         host::set_filter_state(name, &value);
     }
 
     /// How the stream ended. Each property is a host call, so only what the callbacks have not told
     /// already is asked for.
-    fn stream_end(&self, grpc: bool) -> StreamEnd {
+    fn stream_end(&self) -> StreamEnd {
         let http_status = response_code();
         let success = self.complete && matches!(http_status, Some(200..=399));
         StreamEnd {
             now_unix_nanos: host::now_unix_nanos(),
             http_status,
             // For anything but gRPC Envoy maps the HTTP status to a number that means nothing.
-            grpc_status: if grpc {
+            grpc_status: if self.state.is_grpc() {
                 host::unsigned_property("response\0grpc_status")
                     .and_then(|code| u32::try_from(code).ok())
             } else {
@@ -419,28 +429,26 @@ impl Stream {
     /// retried is known only from its response headers.
     fn end(&mut self, shared: &mut Shared, returns: &mut Returns, in_log: bool) {
         let phase = std::mem::replace(&mut self.phase, Phase::Ended);
-        let Some(mut state) = self.state.take() else {
-            match phase {
-                Phase::Begun => shared.engine.end_excluded(),
-                Phase::Waiting if in_log => end_malformed(shared),
-                Phase::Waiting | Phase::Ended => {}
-            }
-            return;
-        };
+        match phase {
+            Phase::Metered => {}
+            Phase::Excluded => return shared.engine.end_excluded(),
+            Phase::Waiting if in_log => return end_malformed(shared),
+            Phase::Waiting | Phase::Ended => return,
+        }
         let engine = &mut shared.engine;
-        let posted = engine.needs_mailbox_at_end(&state);
-        let posted = posted.then(|| returns.collect(&state));
-        engine.untrack(&mut state, &mut returns.in_flight, posted);
-        let mut end = self.stream_end(state.is_grpc());
+        let posted = engine.needs_mailbox_at_end(&self.state);
+        let posted = posted.then(|| returns.collect(&self.state));
+        engine.untrack(&mut self.state, &mut returns.in_flight, posted);
+        let mut end = self.stream_end();
         if in_log {
-            check_overwritten(shared, &state);
+            check_overwritten(shared, &self.state);
         } else {
             shared.upstream_chain = true;
             end.http_status = end.http_status.or(self.response_status);
         }
-        let letter = shared
-            .engine
-            .end(state, &end, |wanted| details(wanted, in_log));
+        let details = |wanted| details(wanted, in_log);
+        let letter = shared.engine.end_in_place(&mut self.state, &end, details);
+        self.forget();
         if let Some(letter) = letter {
             returns.deliver(&mut shared.engine, letter);
         }

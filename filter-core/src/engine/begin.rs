@@ -50,30 +50,42 @@ impl Engine {
         input: &RequestInput<'_>,
         entropy: &mut impl Entropy,
     ) -> Option<RequestState> {
+        let mut state = RequestState::EMPTY;
+        self.request_in_place(input, entropy, &mut state)
+            .then_some(state)
+    }
+
+    /// The same without a copy: the state, which has to be [empty](RequestState::EMPTY), is filled
+    /// where it will stay. False: the request is not metered, and the state is still empty.
+    #[must_use]
+    pub fn request_in_place(
+        &mut self,
+        input: &RequestInput<'_>,
+        entropy: &mut impl Entropy,
+        state: &mut RequestState,
+    ) -> bool {
         self.counters.bump(Counter::Requests);
         let headers = RequestHeaders::new(input.headers);
         if headers.method == b"CONNECT" || self.settings.is_own_export(&headers) {
             self.counters.reason(Reason::Excluded);
-            return None;
+            return false;
         }
         let keys = &self.settings.baggage_keys;
         let mut incoming = Incoming::read(&headers, keys, &mut self.counters);
-        // Filled in place: a state that was put together at the end would be copied piece by piece.
-        let mut state = RequestState::EMPTY;
         state.start_unix_nanos = input.now_unix_nanos;
         state.direction = self.direction(input.direction);
         state.owns_context = self.settings.owns_context();
         let request = Request {
-            accepted: self.accept(&mut state, &mut incoming, entropy),
+            accepted: self.accept(state, &mut incoming, entropy),
             input,
             headers: &headers,
             incoming: &incoming,
         };
         self.remember(&request, &mut state.facts);
-        let asked = self.decide(&request, &mut state);
-        let out = self.charge(&request, &mut state, &asked);
+        let asked = self.decide(&request, state);
+        let out = self.charge(&request, state, &asked);
         self.writer.write(&incoming, &out, &mut self.counters);
-        self.side(&request, &mut state, &asked, out.with_own_members);
+        self.side(&request, state, &asked, out.with_own_members);
         state.span_id = new_span_id(entropy);
         state.flags = state.flags.with_sampled(state.head.keep);
         state.tracestate = Came::with(&headers.tracestate, self.writer.tracestate());
@@ -84,10 +96,10 @@ impl Engine {
         if asked.explains {
             let name = self.settings.policy.debug.explain_header.clone();
             let local = asked.verdict.threshold;
-            let line = explain::line(&state, &incoming, local, out.path_cost);
+            let line = explain::line(state, &incoming, local, out.path_cost);
             state.explanation = Some((name, line));
         }
-        Some(state)
+        true
     }
 
     /// Copies what is asked for later, and finds the route.

@@ -53,39 +53,49 @@ impl Engine {
         end: &StreamEnd,
         details: impl FnOnce(Wanted) -> Details,
     ) -> Option<Letter> {
+        self.end_in_place(&mut state, end, details)
+    }
+
+    /// The same without a copy; the state is of no use any more.
+    pub fn end_in_place(
+        &mut self,
+        state: &mut RequestState,
+        end: &StreamEnd,
+        details: impl FnOnce(Wanted) -> Details,
+    ) -> Option<Letter> {
         self.counters.bump(Counter::Ended);
         let errors = &self.settings.policy.sampling.error_classes;
         let error = errors.is_error(end.http_status, end.grpc_status, end.reset());
         if error {
             self.counters.bump(Counter::Errors);
         }
-        let cost = self.own_cost(&state, end.now_unix_nanos, end.body_bytes());
+        let cost = self.own_cost(state, end.now_unix_nanos, end.body_bytes());
         let ending = Ending {
             end,
             duration_nanos: end.now_unix_nanos.saturating_sub(state.start_unix_nanos),
             error,
             cost,
-            trace_cost: self.trace_cost(&state, cost, state.side.below().cost),
+            trace_cost: self.trace_cost(state, cost, state.side.below().cost),
             over: true,
         };
-        let priced = llm::token_cost(&self.settings, &state, end.now_unix_nanos).is_some();
-        self.count_llm(&state, priced);
-        self.count_ended(&state, &ending);
+        let priced = llm::token_cost(&self.settings, state, end.now_unix_nanos).is_some();
+        self.count_llm(state, priced);
+        self.count_ended(state, &ending);
         // In companion mode the span is Envoy's, and so is the decision to keep it.
         if !state.owns_context {
             return None;
         }
-        let Outcome { kept, mark } = self.outcome(&mut state, &ending);
+        let Outcome { kept, mark } = self.outcome(state, &ending);
         if let Some(kept) = kept {
             let details = details(self.settings.wanted(state.direction));
             state.facts.protocol = state.facts.protocol.or(details.protocol);
-            self.record(&state, &ending, &kept, &details);
+            self.record(state, &ending, &kept, &details);
         }
         if let (Direction::Gateway, Some(cost)) = (state.direction, ending.trace_cost) {
             self.counters.bump(Counter::EdgeTraces);
             self.counters.add(Counter::EdgeTraceCost, cost.as_nanos());
         }
-        self.letter(&mut state, mark, ending.cost)
+        self.letter(state, mark, ending.cost)
     }
 
     /// Ends a stream that [`Engine::request`] has left alone.
