@@ -20,6 +20,8 @@ mod recall;
 mod recover;
 mod retain;
 mod tiers;
+#[cfg(test)]
+mod weigh;
 
 use std::io;
 use std::path::{Path, PathBuf};

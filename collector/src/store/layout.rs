@@ -94,7 +94,6 @@ pub(super) fn encode(builder: WriterPropertiesBuilder) -> WriterPropertiesBuilde
     )]));
     for (column, encoding) in [
         // Lengths apart, so that digits stand beside digits: four bits each.
-        ("trace_id", Encoding::DELTA_LENGTH_BYTE_ARRAY),
         ("span_id", Encoding::DELTA_LENGTH_BYTE_ARRAY),
         ("parent_id", Encoding::DELTA_LENGTH_BYTE_ARRAY),
         ("trace_state", Encoding::DELTA_LENGTH_BYTE_ARRAY),
