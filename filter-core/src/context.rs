@@ -21,7 +21,7 @@ use w3c_traceparent_parser::tracestate::{Member, TraceState};
 use w3c_traceparent_parser::{TraceId, TraceParent, TraceParentErrorReason};
 
 use crate::counters::{Counter, Counters};
-use crate::headers::RequestHeaders;
+use crate::headers::{RequestHeaders, Values, position};
 use ot::{Ot, ot_member};
 
 /// Key of the accumulated cost in tracestate and baggage.
@@ -37,6 +37,20 @@ pub const COMPACT_KEY: &str = "tm";
 const TAKES_REPLIES: &[u8] = b"r:1";
 /// Key of the OpenTelemetry member.
 pub const OT_KEY: &str = "ot";
+
+/// Keys of members that are read and written here, by header. The `ot` member is written only when
+/// it changes, the others go whenever they come.
+const STATE_KEYS: [&[u8]; 4] = [
+    COST_KEY.as_bytes(),
+    TAG_KEY.as_bytes(),
+    COMPACT_KEY.as_bytes(),
+    OT_KEY.as_bytes(),
+];
+const BAGGAGE_KEYS: [&[u8]; 3] = [
+    COST_KEY.as_bytes(),
+    TAG_KEY.as_bytes(),
+    BUDGET_KEY.as_bytes(),
+];
 
 /// What became of the incoming traceparent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,44 +80,48 @@ pub struct Incoming<'a> {
     /// The traceparent.
     pub parent: ParentContext,
     /// The tracestate; empty when there is none, it is invalid or the traceparent is not valid.
-    state: Option<TraceState<'a>>,
+    state: TraceState<'a>,
     /// Whether the tracestate was refused as a whole.
     pub state_invalid: bool,
-    /// The baggage, independent of the traceparent; large, so absent without a line.
-    baggage: Option<Baggage<'a>>,
-    /// Value of the `ot` member, empty when absent.
-    pub ot: &'a [u8],
-    /// What of the baggage is asked for here, found in one pass.
-    found: Found<'a>,
-}
-
-/// The members of the baggage that somebody asks for; of several with one key the first.
-#[derive(Debug, Default)]
-struct Found<'a> {
-    cost: Option<&'a [u8]>,
-    tag: Option<&'a [u8]>,
-    budget: Option<&'a [u8]>,
-    /// Keys that rules ask for, with their values percent-decoded.
+    /// The baggage, independent of the traceparent.
+    baggage: Baggage<'a>,
+    /// Values of [`STATE_KEYS`]; of several members with one key the first.
+    in_state: [Option<&'a [u8]>; STATE_KEYS.len()],
+    /// Values of [`BAGGAGE_KEYS`], likewise.
+    in_baggage: [Option<&'a [u8]>; BAGGAGE_KEYS.len()],
+    /// The `ot` member as it came, and what it says.
+    ot_value: &'a [u8],
+    ot: OtState<'a>,
+    /// Members of the baggage that rules ask for, with their values percent-decoded.
     named: Vec<(&'a [u8], Cow<'a, [u8]>)>,
 }
 
-impl<'a> Found<'a> {
-    fn read(baggage: &Baggage<'a>, keys: &[Box<str>]) -> Self {
-        let mut found = Self::default();
-        for member in baggage.iter() {
-            if member.key == COST_KEY.as_bytes() {
-                found.cost.get_or_insert(member.value);
-            } else if member.key == TAG_KEY.as_bytes() {
-                found.tag.get_or_insert(member.value);
-            } else if member.key == BUDGET_KEY.as_bytes() {
-                found.budget.get_or_insert(member.value);
-            }
-            let asked = keys.iter().any(|key| key.as_bytes() == member.key);
-            if asked && !found.named.iter().any(|(key, _)| *key == member.key) {
-                found.named.push((member.key, decoded(member.value)));
-            }
-        }
-        found
+/// Takes a member if it is asked for and the first one of its key.
+#[inline(never)]
+fn take<'a>(slots: &mut [Option<&'a [u8]>], keys: &[&[u8]], key: &[u8], value: &'a [u8]) {
+    if let Some(slot) = slots.get_mut(position(keys, key)) {
+        slot.get_or_insert(value);
+    }
+}
+
+/// Takes a member if a rule asks for it and it is the first one of its key.
+#[inline(never)]
+fn name<'a>(
+    named: &mut Vec<(&'a [u8], Cow<'a, [u8]>)>,
+    keys: &[Box<str>],
+    key: &'a [u8],
+    value: &'a [u8],
+) {
+    if keys.iter().any(|asked| asked.as_bytes() == key) {
+        name_found(named, key, value);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn name_found<'a>(named: &mut Vec<(&'a [u8], Cow<'a, [u8]>)>, key: &'a [u8], value: &'a [u8]) {
+    if !named.iter().any(|(known, _)| *known == key) {
+        named.push((key, decoded(value)));
     }
 }
 
@@ -118,53 +136,68 @@ impl<'a> Incoming<'a> {
         baggage_keys: &[Box<str>],
         counters: &mut Counters,
     ) -> Self {
-        let parent = match (headers.traceparent, headers.traceparent_lines) {
-            (None, _) => ParentContext::Absent,
-            (Some(value), 1) => match TraceParent::parse(value) {
+        // Constants are copied in one piece.
+        let mut incoming = const {
+            Self {
+                parent: ParentContext::Absent,
+                state: TraceState::empty(),
+                state_invalid: false,
+                baggage: Baggage::empty(),
+                in_state: [None; STATE_KEYS.len()],
+                in_baggage: [None; BAGGAGE_KEYS.len()],
+                ot_value: b"",
+                ot: OtState::empty(),
+                named: Vec::new(),
+            }
+        };
+        incoming.parent = match headers.traceparent().len() {
+            0 => ParentContext::Absent,
+            1 => match TraceParent::parse(headers.traceparent().first()) {
                 Ok(parent) => ParentContext::Valid(parent),
                 Err(error) => ParentContext::Invalid(error.reason()),
             },
-            (Some(_), _) => ParentContext::Invalid(TraceParentErrorReason::Repeated),
+            _ => ParentContext::Invalid(TraceParentErrorReason::Repeated),
         };
-        if let ParentContext::Invalid(reason) = parent {
-            counters.invalid_traceparent(reason);
+        match incoming.parent {
+            ParentContext::Absent => {}
+            ParentContext::Valid(_) => incoming.read_state(&headers.tracestate(), counters),
+            ParentContext::Invalid(reason) => counters.invalid_traceparent(reason),
         }
-        let (state, state_invalid) = match parent {
-            ParentContext::Valid(_) if !headers.tracestate.is_empty() => {
-                match TraceState::parse_lines(headers.tracestate) {
-                    Ok(state) => (Some(state), false),
-                    Err(error) => {
-                        counters.invalid_tracestate(error.reason());
-                        (None, true)
-                    }
-                }
+        incoming.read_baggage(&headers.baggage(), baggage_keys);
+        counters.add(Counter::InvalidBaggage, incoming.baggage.malformed() as u64);
+        incoming
+    }
+
+    fn read_state(&mut self, lines: &Values<'a>, counters: &mut Counters) {
+        if let Err(error) = self.state.read_lines(lines.iter()) {
+            counters.invalid_tracestate(error.reason());
+            self.state_invalid = true;
+        }
+        for member in self.state.iter() {
+            take(&mut self.in_state, &STATE_KEYS, member.key, member.value);
+        }
+        let [.., ot] = self.in_state;
+        if let Some(ot) = ot {
+            self.ot_value = ot;
+            self.ot = OtState::parse(ot);
+        }
+    }
+
+    fn read_baggage(&mut self, lines: &Values<'a>, keys: &[Box<str>]) {
+        let (found, named) = (&mut self.in_baggage, &mut self.named);
+        self.baggage.read_lines(lines.iter(), |key, value| {
+            take(found, &BAGGAGE_KEYS, key, value);
+            if !keys.is_empty() {
+                name(named, keys, key, value);
             }
-            _ => (None, false),
-        };
-        let baggage = (!headers.baggage.is_empty()).then(|| Baggage::parse_lines(headers.baggage));
-        if let Some(baggage) = &baggage {
-            counters.add(Counter::InvalidBaggage, baggage.malformed() as u64);
-        }
-        let ot = state
-            .as_ref()
-            .and_then(|state| state.get(OT_KEY.as_bytes()));
-        Self {
-            parent,
-            state,
-            state_invalid,
-            found: baggage
-                .as_ref()
-                .map_or_else(Found::default, |baggage| Found::read(baggage, baggage_keys)),
-            baggage,
-            ot: ot.unwrap_or_default(),
-        }
+        });
     }
 
     /// The value of a baggage member as rules see it: percent-decoded. Only for the keys that were
     /// given to [`Incoming::read`].
     #[must_use]
     pub fn baggage_value(&self, key: &str) -> Option<&[u8]> {
-        let mut named = self.found.named.iter();
+        let mut named = self.named.iter();
         let found = named.find(|(known, _)| *known == key.as_bytes());
         found.map(|(_, value)| &**value)
     }
@@ -172,81 +205,62 @@ impl<'a> Incoming<'a> {
     /// The tracestate.
     #[must_use]
     pub fn state(&self) -> &TraceState<'a> {
-        static NONE: TraceState<'static> = TraceState::empty();
-        self.state.as_ref().unwrap_or(&NONE)
+        &self.state
     }
 
     /// Takes the tracestate out: it belongs to a trace that does not go on.
+    #[cold]
     pub fn forget_state(&mut self) {
-        self.state = None;
-        self.ot = b"";
-    }
-
-    /// The value of a member of the tracestate.
-    fn in_state(&self, key: &str) -> Option<&'a [u8]> {
-        self.state.as_ref()?.get(key.as_bytes())
+        self.state = TraceState::empty();
+        self.in_state = [None; STATE_KEYS.len()];
+        self.ot_value = b"";
+        self.ot = OtState::empty();
     }
 
     /// The baggage.
     #[must_use]
     pub fn baggage(&self) -> &Baggage<'a> {
-        static NONE: Baggage<'static> = Baggage::empty();
-        self.baggage.as_ref().unwrap_or(&NONE)
+        &self.baggage
     }
 
     /// Whether any member of ours came in.
     #[must_use]
     pub fn has_own_members(&self) -> bool {
-        let in_state = |key: &str| self.in_state(key).is_some();
-        in_state(COST_KEY)
-            || in_state(TAG_KEY)
-            || in_state(COMPACT_KEY)
-            || self.found.cost.is_some()
-            || self.found.tag.is_some()
-            || self.found.budget.is_some()
+        let [own @ .., _ot] = &self.in_state;
+        own.iter().chain(&self.in_baggage).any(Option::is_some)
     }
 
     fn compact(&self, name: u8) -> Option<&'a [u8]> {
-        let value = self.in_state(COMPACT_KEY)?;
-        let mut parts = value.split(|byte| *byte == b';');
-        parts.find_map(|part| part.strip_prefix(&[name, b':']))
+        let [_, _, compact, _] = self.in_state;
+        compact_field(compact?, name)
     }
 
     /// The accumulated cost that came in: tracestate first (either form), then baggage. A value
     /// that is not a plain decimal is counted and taken as absent.
     #[must_use]
     pub fn path_cost(&self, counters: &mut Counters) -> NanoUsd {
-        let candidates = [self.in_state(COST_KEY), self.compact(b'c'), self.found.cost];
-        for value in candidates.into_iter().flatten() {
-            match NanoUsd::parse_decimal(value) {
-                Ok(cost) => return cost,
-                Err(_) => counters.bump(Counter::InvalidCost),
-            }
-        }
-        NanoUsd::ZERO
+        let ([in_state, ..], [in_baggage, ..]) = (self.in_state, self.in_baggage);
+        amount(in_state, counters)
+            .or_else(|| amount(self.compact(b'c'), counters))
+            .or_else(|| amount(in_baggage, counters))
+            .unwrap_or_default()
     }
 
     /// The strictest data class that came in, in either header. One outside the three names is
     /// counted and taken as `unknown`.
     #[must_use]
     pub fn data_tag(&self, unknown: DataTag, counters: &mut Counters) -> Option<DataTag> {
-        let candidates = [self.in_state(TAG_KEY), self.compact(b'd'), self.found.tag];
-        let tags = candidates.into_iter().flatten().map(|value| {
-            DataTag::parse(value).unwrap_or_else(|| {
-                counters.bump(Counter::InvalidDataTag);
-                unknown
-            })
-        });
-        tags.max()
+        let ([_, in_state, ..], [_, in_baggage, _]) = (self.in_state, self.in_baggage);
+        let strictest = class(in_state, unknown, counters);
+        let strictest = strictest.max(class(self.compact(b'd'), unknown, counters));
+        strictest.max(class(in_baggage, unknown, counters))
     }
 
     /// What is left of the trace's budget; one that is not a plain decimal is counted and absent.
     #[must_use]
     pub fn budget(&self, counters: &mut Counters) -> Option<NanoUsd> {
-        let parsed = self.found.budget.map(NanoUsd::parse_decimal)?;
-        parsed
-            .inspect_err(|_| counters.bump(Counter::InvalidCost))
-            .ok()
+        let [.., budget] = self.in_baggage;
+        amount(budget, counters)
     }
 
     /// Whether the caller's proxy said that it takes replies.
@@ -258,20 +272,48 @@ impl<'a> Incoming<'a> {
     /// The trace's explicit randomness, a valid `rv`.
     #[must_use]
     pub fn explicit_randomness(&self) -> Option<Randomness> {
-        OtState::parse(self.ot).randomness()
+        self.ot.randomness()
     }
 
     /// The trace's randomness: a valid `rv`, else the low 56 bits of the trace id.
     #[must_use]
     pub fn randomness(&self, trace_id: TraceId) -> Randomness {
-        OtState::parse(self.ot).randomness_or(trace_id)
+        self.ot.randomness_or(trace_id)
     }
 
     /// The incoming threshold claim.
     #[must_use]
     pub fn threshold(&self) -> Option<Threshold> {
-        OtState::parse(self.ot).threshold()
+        self.ot.threshold()
     }
+}
+
+/// A plain decimal; anything else is counted and absent.
+#[inline(never)]
+fn amount(value: Option<&[u8]>, counters: &mut Counters) -> Option<NanoUsd> {
+    let parsed = NanoUsd::parse_decimal(value?);
+    if parsed.is_err() {
+        counters.bump(Counter::InvalidCost);
+    }
+    parsed.ok()
+}
+
+/// A data class; one outside the three names is counted and taken as `unknown`.
+#[inline(never)]
+fn class(value: Option<&[u8]>, unknown: DataTag, counters: &mut Counters) -> Option<DataTag> {
+    let class = DataTag::parse(value?);
+    if class.is_none() {
+        counters.bump(Counter::InvalidDataTag);
+    }
+    Some(class.unwrap_or(unknown))
+}
+
+/// The value of a field of the compact member.
+#[cold]
+#[inline(never)]
+fn compact_field(value: &[u8], name: u8) -> Option<&[u8]> {
+    let mut parts = value.split(|byte| *byte == b';');
+    parts.find_map(|part| part.strip_prefix(&[name, b':']))
 }
 
 fn decoded(value: &[u8]) -> Cow<'_, [u8]> {
@@ -378,62 +420,35 @@ impl Writer {
     ) {
         let ot = ot_member(incoming, out.threshold, &mut self.ot, counters);
         let mut compact = [0; 64];
-        let absent = Member {
-            key: b"",
-            value: b"",
-        };
-        let mut own = [absent; 4];
-        let mut count = 0;
-        let mut push = |key: &'static str, value| {
-            if let Some(slot) = own.get_mut(count) {
-                *slot = Member {
-                    key: key.as_bytes(),
-                    value,
-                };
-                count += 1;
-            }
-        };
+        // In the order of their keys.
+        let mut values: [Option<&[u8]>; STATE_KEYS.len()] = const { [None; STATE_KEYS.len()] };
+        let [cost_slot, tag_slot, compact_slot, ot_slot] = &mut values;
         if out.with_own_members {
             match self.settings.form {
                 TracestateForm::Members => {
-                    push(COST_KEY, cost);
-                    push(TAG_KEY, tag);
-                    if out.takes_replies {
-                        push(COMPACT_KEY, TAKES_REPLIES);
-                    }
+                    (*cost_slot, *tag_slot) = (Some(cost), Some(tag));
+                    *compact_slot = out.takes_replies.then_some(TAKES_REPLIES);
                 }
-                TracestateForm::Compact => push(
-                    COMPACT_KEY,
-                    compact_value(cost, tag, out.takes_replies, &mut compact),
-                ),
+                TracestateForm::Compact => {
+                    let value = compact_value(cost, tag, out.takes_replies, &mut compact);
+                    *compact_slot = Some(value);
+                }
                 TracestateForm::Off => {}
             }
         }
-        if let Ot::Changed(value) = ot
-            && !value.is_empty()
-        {
-            push(OT_KEY, value);
+        // What does not change is a foreign member here.
+        let [foreign_ot @ .., _] = &STATE_KEYS;
+        let mut remove: &[&[u8]] = foreign_ot;
+        if let Ot::Changed(value) = ot {
+            *ot_slot = Some(value).filter(|value| !value.is_empty());
+            remove = &STATE_KEYS;
         }
-        let own = own.get(..count).unwrap_or_default();
-        let remove: [&[u8]; 4] = [
-            COST_KEY.as_bytes(),
-            TAG_KEY.as_bytes(),
-            COMPACT_KEY.as_bytes(),
-            if matches!(ot, Ot::Changed(_)) {
-                OT_KEY.as_bytes()
-            } else {
-                b""
-            },
-        ];
-        let remove = if matches!(ot, Ot::Changed(_)) {
-            &remove[..]
-        } else {
-            &remove[..3]
-        };
+        let mut own = const { [Member::new(b"", b""); STATE_KEYS.len()] };
+        let own = present(&STATE_KEYS, &values, &mut own, Member::new);
         let limit = self.settings.state_limit_bytes;
         let written = incoming
             .state()
-            .write_with(own, remove, limit, &mut self.state);
+            .write_valid(own, remove, limit, &mut self.state);
         self.state_len = match written {
             Ok(written) => {
                 counters.add(Counter::TracestateTruncated, written.dropped as u64);
@@ -453,34 +468,25 @@ impl Writer {
     ) {
         let mut digits = [0; 24];
         let left = out.budget_left.map(|left| left.write_decimal(&mut digits));
-        let candidates: [(bool, &[u8], &[u8]); 3] = [
-            (self.settings.baggage_cost, COST_KEY.as_bytes(), cost),
-            (self.settings.baggage_tag, TAG_KEY.as_bytes(), tag),
-            (
-                left.is_some(),
-                BUDGET_KEY.as_bytes(),
-                left.unwrap_or_default(),
-            ),
+        let WriterSettings {
+            baggage_cost,
+            baggage_tag,
+            ..
+        } = self.settings;
+        let own_members = out.with_own_members;
+        let values = [
+            Some(cost).filter(|_| own_members && baggage_cost),
+            Some(tag).filter(|_| own_members && baggage_tag),
+            left.filter(|_| own_members),
         ];
-        let mut own: [(&[u8], &[u8]); 3] = [(b"", b""); 3];
-        let mut count = 0;
-        for (written, key, value) in candidates {
-            if let (true, true, Some(slot)) = (written, out.with_own_members, own.get_mut(count)) {
-                *slot = (key, value);
-                count += 1;
-            }
-        }
-        let own = own.get(..count).unwrap_or_default();
-        let remove = [
-            COST_KEY.as_bytes(),
-            TAG_KEY.as_bytes(),
-            BUDGET_KEY.as_bytes(),
-        ];
+        let mut own: [(&[u8], &[u8]); BAGGAGE_KEYS.len()] =
+            const { [(b"", b""); BAGGAGE_KEYS.len()] };
+        let own = present(&BAGGAGE_KEYS, &values, &mut own, |key, value| (key, value));
         let (members, bytes) = (baggage::MAX_MEMBERS, self.settings.baggage_limit_bytes);
         let written =
             incoming
                 .baggage()
-                .write_with(own, &remove, members, bytes, &mut self.baggage);
+                .write_valid(own, &BAGGAGE_KEYS, members, bytes, &mut self.baggage);
         self.baggage_len = match written {
             Ok(written) => {
                 counters.add(Counter::BaggageTruncated, written.dropped as u64);
@@ -491,6 +497,26 @@ impl Writer {
     }
 }
 
+/// The members that have a value, in the order of their keys.
+#[inline(never)]
+fn present<'o, 'a, M>(
+    keys: &[&'a [u8]],
+    values: &[Option<&'a [u8]>],
+    out: &'o mut [M],
+    member: impl Fn(&'a [u8], &'a [u8]) -> M,
+) -> &'o [M] {
+    let mut count = 0;
+    for (key, value) in keys.iter().zip(values) {
+        if let (Some(value), Some(place)) = (value, out.get_mut(count)) {
+            *place = member(key, value);
+            count += 1;
+        }
+    }
+    out.get(..count).unwrap_or_default()
+}
+
+#[cold]
+#[inline(never)]
 fn compact_value<'b>(
     cost: &[u8],
     tag: &[u8],

@@ -117,11 +117,16 @@ impl Facts {
     pub(crate) fn copy_fixed(&mut self, headers: &RequestHeaders<'_>) {
         let path = headers.path();
         // The path twice: its route is at most a little longer.
-        let fixed = headers.method.len() + 2 * path.len() + headers.authority.len() + 24;
+        let fixed = headers.method().len() + 2 * path.len() + headers.authority().len() + 24;
         self.buffer = Vec::with_capacity(fixed.min(4 * MAX_VALUE_BYTES));
         self.grpc = headers.is_grpc();
-        self.content_length = headers.content_length;
-        let values = [headers.method, path, headers.scheme, headers.authority];
+        self.content_length = headers.content_length();
+        let values = [
+            headers.method(),
+            path,
+            headers.scheme(),
+            headers.authority(),
+        ];
         for (index, value) in values.into_iter().enumerate() {
             self.set(index, value);
         }

@@ -51,6 +51,7 @@ impl<'a> HeaderBlock<'a> {
 
     /// Names and values in order.
     #[must_use]
+    #[inline(never)]
     pub fn lines(&self) -> Lines<'a> {
         let (count, rest) = self
             .bytes
@@ -62,18 +63,26 @@ impl<'a> HeaderBlock<'a> {
             .and_then(|size| rest.split_at_checked(size))
             .unwrap_or_default();
         Lines {
-            lengths: lengths.as_chunks().0,
+            lengths: lengths.as_chunks().0.iter(),
             texts,
             at: 0,
         }
     }
 }
 
+/// Lengths of a line's name and value.
+const fn split(lengths: &[u8; 8]) -> (usize, usize) {
+    let [n0, n1, n2, n3, v0, v1, v2, v3] = *lengths;
+    let name = u32::from_le_bytes([n0, n1, n2, n3]);
+    let value = u32::from_le_bytes([v0, v1, v2, v3]);
+    (name as usize, value as usize)
+}
+
 /// Iterator over the lines of a [`HeaderBlock`].
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Lines<'a> {
     /// Lengths of name and value of the lines to come.
-    lengths: &'a [[u8; 8]],
+    lengths: std::slice::Iter<'a, [u8; 8]>,
     /// Texts of all lines, each followed by a NUL.
     texts: &'a [u8],
     /// Where those of the lines to come begin.
@@ -81,43 +90,33 @@ pub struct Lines<'a> {
 }
 
 impl<'a> Lines<'a> {
-    /// The next line with a name of one of these lengths, a bit each. Most lines concern nobody
-    /// here, and nothing but their lengths is looked at.
-    #[inline(always)]
-    fn next_of(&mut self, name_lengths: u64) -> Option<(&'a [u8], &'a [u8])> {
-        while let Some((lengths, rest)) = self.lengths.split_first() {
-            let lengths = u64::from_le_bytes(*lengths);
-            let (name_len, value_len) = (lengths as u32 as usize, (lengths >> 32) as usize);
+    /// The next line with a name of one of these lengths (below 32), a bit each, or perhaps a longer
+    /// one. Most lines concern nobody here, and nothing but their lengths is looked at.
+    #[inline(never)]
+    fn next_of(&mut self, name_lengths: u32) -> Option<(&'a [u8], &'a [u8])> {
+        for lengths in self.lengths.by_ref() {
+            let (name_len, value_len) = split(lengths);
             let name_at = self.at;
             // A block that lies may wrap around: the texts are asked with care below.
             let value_at = name_at.wrapping_add(name_len).wrapping_add(1);
             self.at = value_at.wrapping_add(value_len).wrapping_add(1);
-            self.lengths = rest;
-            if name_len < 64 && name_lengths >> name_len & 1 != 0 {
-                return Some((
-                    self.text(name_at, name_len)?,
-                    self.text(value_at, value_len)?,
-                ));
+            // Names that are 32 bytes longer, and so on, are not told apart: there are hardly any.
+            if name_lengths.wrapping_shr(name_len as u32) & 1 != 0 {
+                let (name, value) = self
+                    .texts
+                    .get(name_at..self.at)?
+                    .split_at_checked(name_len)?;
+                return Some((name, value.get(1..)?.get(..value_len)?));
             }
         }
         None
     }
 
-    #[inline(always)]
-    fn text(&self, at: usize, length: usize) -> Option<&'a [u8]> {
-        self.texts.get(at..)?.get(..length)
-    }
-
     /// The value of the next line called `name`.
     fn next_called(&mut self, name: &[u8]) -> Option<&'a [u8]> {
-        if name.len() >= 64 {
-            return self.find(|(line, _)| *line == name).map(|(_, value)| value);
-        }
-        let mut lines = *self;
         loop {
-            let (line, value) = lines.next_of(1 << name.len())?;
+            let (line, value) = self.next_of(1_u32.wrapping_shl(name.len() as u32))?;
             if line == name {
-                *self = lines;
                 return Some(value);
             }
         }
@@ -128,13 +127,10 @@ impl<'a> Iterator for Lines<'a> {
     type Item = (&'a [u8], &'a [u8]);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (lengths, rest) = self.lengths.split_first()?;
-        let lengths = u64::from_le_bytes(*lengths);
-        let (name, texts) = self
-            .texts
-            .get(self.at..)?
-            .split_at_checked(lengths as u32 as usize)?;
-        let (value, texts) = texts.get(1..)?.split_at_checked((lengths >> 32) as usize)?;
+        let mut rest = self.lengths.clone();
+        let (name_len, value_len) = split(rest.next()?);
+        let (name, texts) = self.texts.get(self.at..)?.split_at_checked(name_len)?;
+        let (value, texts) = texts.get(1..)?.split_at_checked(value_len)?;
         let texts = texts.get(1..)?;
         self.lengths = rest;
         self.at = self.texts.len() - texts.len();
@@ -145,90 +141,151 @@ impl<'a> Iterator for Lines<'a> {
 /// The values of all lines of one name, in order; see [`RequestHeaders::tracestate`].
 #[derive(Debug, Clone, Copy)]
 pub struct Values<'a> {
-    name: &'static str,
-    first: Option<&'a [u8]>,
-    /// The lines after the first one, and how many of them have the name.
-    rest: Lines<'a>,
-    more: usize,
+    block: HeaderBlock<'a>,
+    name: &'static [u8],
+    first: &'a [u8],
+    count: usize,
 }
 
 impl<'a> Values<'a> {
-    const fn none(name: &'static str) -> Self {
-        Self {
-            name,
-            first: None,
-            rest: Lines {
-                lengths: &[],
-                texts: &[],
-                at: 0,
-            },
-            more: 0,
+    /// The values in order.
+    #[must_use]
+    pub fn iter(&self) -> ValuesIter<'a> {
+        ValuesIter {
+            values: *self,
+            left: self.count,
+            further: None,
         }
     }
 
-    fn add(&mut self, value: &'a [u8], rest: Lines<'a>) {
-        if self.first.is_some() {
-            self.more = self.more.saturating_add(1);
-        } else {
-            (self.first, self.rest) = (Some(value), rest);
-        }
+    /// The value of the first line; nothing without a line.
+    #[must_use]
+    pub const fn first(&self) -> &'a [u8] {
+        self.first
+    }
+
+    /// The number of lines.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.count
     }
 
     /// Whether there is exactly one line of the name, and it says just this.
     #[must_use]
     pub fn is_just(&self, value: &[u8]) -> bool {
-        self.more == 0 && self.first == Some(value)
+        self.count == 1 && self.first == value
     }
 
     /// Whether there is no line of the name.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.first.is_none()
+        self.count == 0
     }
 }
 
-impl<'a> Iterator for Values<'a> {
+/// Iterator over [`Values`]. A name has nearly always one line.
+#[derive(Debug, Clone)]
+pub struct ValuesIter<'a> {
+    values: Values<'a>,
+    left: usize,
+    /// The lines after the first one of the name, once they are asked for.
+    further: Option<Lines<'a>>,
+}
+
+impl<'a> Iterator for ValuesIter<'a> {
     type Item = &'a [u8];
 
+    #[inline]
     fn next(&mut self) -> Option<&'a [u8]> {
-        if let Some(first) = self.first.take() {
-            return Some(first);
+        let left = self.left;
+        self.left = left.checked_sub(1)?;
+        if left == self.values.count {
+            return Some(self.values.first);
         }
-        self.more = self.more.checked_sub(1)?;
-        self.rest.next_called(self.name.as_bytes())
+        self.further()
     }
 }
 
-/// Lengths of the names that [`RequestHeaders::new`] looks for, a bit each.
-const FIXED_LENGTHS: u64 = 1 << 5 | 1 << 7 | 1 << 10 | 1 << 11 | 1 << 12 | 1 << 14;
+impl<'a> ValuesIter<'a> {
+    #[cold]
+    #[inline(never)]
+    fn further(&mut self) -> Option<&'a [u8]> {
+        let Values { block, name, .. } = self.values;
+        let lines = self.further.get_or_insert_with(|| {
+            let mut lines = block.lines();
+            let _first = lines.next_called(name);
+            lines
+        });
+        lines.next_called(name)
+    }
+}
+
+/// The lines that [`RequestHeaders::new`] looks for.
+#[derive(Clone, Copy)]
+enum Known {
+    Path,
+    Method,
+    Scheme,
+    Baggage,
+    Authority,
+    UserAgent,
+    Tracestate,
+    Traceparent,
+    ContentType,
+    ContentLength,
+}
+
+/// Their names in this order, which is that of their lengths.
+const NAMES: [&[u8]; 10] = [
+    b":path",
+    b":method",
+    b":scheme",
+    b"baggage",
+    b":authority",
+    b"user-agent",
+    b"tracestate",
+    b"traceparent",
+    b"content-type",
+    b"content-length",
+];
+
+/// Their lengths, a bit each.
+const LENGTHS: u32 = 1 << 5 | 1 << 7 | 1 << 10 | 1 << 11 | 1 << 12 | 1 << 14;
+
+/// How many names are shorter, by the length of a name.
+static SHORTER: [u8; 16] = [0, 0, 0, 0, 0, 0, 1, 1, 4, 4, 4, 7, 8, 9, 9, 10];
+
+/// Most names of one length.
+const SAME_LENGTH: usize = 3;
+
+/// Which of the known lines has this name.
+#[inline]
+fn known(name: &[u8]) -> Option<usize> {
+    let from = usize::from(*SHORTER.get(name.len())?);
+    let names = NAMES.get(from..)?;
+    let names = names.get(..SAME_LENGTH).unwrap_or(names);
+    let at = position(names, name);
+    (at < names.len()).then_some(from + at)
+}
+
+/// Where `name` stands among `names`; their number if it does not.
+#[inline(never)]
+pub(crate) fn position(names: &[&[u8]], name: &[u8]) -> usize {
+    // Names of the same length mostly differ in their first byte: a comparison costs a call.
+    let is_it = |known: &&[u8]| {
+        known.len() == name.len() && known.first() == name.first() && *known == name
+    };
+    names.iter().position(is_it).unwrap_or(names.len())
+}
 
 /// See the module documentation.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestHeaders<'a> {
     block: HeaderBlock<'a>,
-    /// `:method`
-    pub method: &'a [u8],
-    /// `:path` as it came, query included
-    pub target: &'a [u8],
+    /// First values of lists, last values of others, and the numbers of lines.
+    values: [&'a [u8]; NAMES.len()],
+    counts: [usize; NAMES.len()],
     path_len: usize,
-    /// `:authority`
-    pub authority: &'a [u8],
-    /// `:scheme`
-    pub scheme: &'a [u8],
-    /// `content-type`
-    pub content_type: &'a [u8],
-    /// `user-agent`
-    pub user_agent: &'a [u8],
-    /// `content-length`
-    pub content_length: Option<u64>,
-    /// First `traceparent` line
-    pub traceparent: Option<&'a [u8]>,
-    /// Number of `traceparent` lines
-    pub traceparent_lines: usize,
-    /// Lines of `tracestate`
-    pub tracestate: Values<'a>,
-    /// Lines of `baggage`
-    pub baggage: Values<'a>,
 }
 
 impl<'a> RequestHeaders<'a> {
@@ -237,49 +294,106 @@ impl<'a> RequestHeaders<'a> {
     pub fn new(block: HeaderBlock<'a>) -> Self {
         let mut found = Self {
             block,
-            method: b"",
-            target: b"",
+            // Constants are copied in one piece.
+            values: const { [b""; NAMES.len()] },
+            counts: [0; NAMES.len()],
             path_len: 0,
-            authority: b"",
-            scheme: b"",
-            content_type: b"",
-            user_agent: b"",
-            content_length: None,
-            traceparent: None,
-            traceparent_lines: 0,
-            tracestate: Values::none("tracestate"),
-            baggage: Values::none("baggage"),
         };
         let mut lines = block.lines();
-        while let Some((name, value)) = lines.next_of(FIXED_LENGTHS) {
-            found.take(name, value, lines);
+        while let Some((name, value)) = lines.next_of(LENGTHS) {
+            if let Some(index) = known(name) {
+                found.take(index, value);
+            }
         }
-        let end = found
-            .target
-            .iter()
-            .position(|byte| matches!(byte, b'?' | b'#'));
-        found.path_len = end.unwrap_or(found.target.len());
+        let mut path = found.target().iter();
+        let end = path.position(|byte| matches!(byte, b'?' | b'#'));
+        found.path_len = end.unwrap_or(found.target().len());
         found
     }
 
-    /// Takes a line that may be one of the common ones; `rest` follows it.
-    fn take(&mut self, name: &[u8], value: &'a [u8], rest: Lines<'a>) {
-        match name {
-            b":method" => self.method = value,
-            b":path" => self.target = value,
-            b":authority" => self.authority = value,
-            b":scheme" => self.scheme = value,
-            b"content-type" => self.content_type = value,
-            b"user-agent" => self.user_agent = value,
-            b"content-length" => self.content_length = decimal(value),
-            b"traceparent" => {
-                self.traceparent_lines += 1;
-                self.traceparent.get_or_insert(value);
-            }
-            b"tracestate" => self.tracestate.add(value, rest),
-            b"baggage" => self.baggage.add(value, rest),
-            _ => {}
+    #[inline]
+    fn take(&mut self, index: usize, value: &'a [u8]) {
+        const LISTS: u32 = 1 << Known::Traceparent as u32
+            | 1 << Known::Tracestate as u32
+            | 1 << Known::Baggage as u32;
+
+        let (Some(place), Some(count)) = (self.values.get_mut(index), self.counts.get_mut(index))
+        else {
+            return;
+        };
+        if *count == 0 || LISTS >> index & 1 == 0 {
+            *place = value;
         }
+        *count = count.wrapping_add(1);
+    }
+
+    #[inline]
+    fn value(&self, known: Known) -> &'a [u8] {
+        self.values.get(known as usize).copied().unwrap_or_default()
+    }
+
+    #[inline]
+    fn list(&self, known: Known) -> Values<'a> {
+        Values {
+            block: self.block,
+            name: NAMES.get(known as usize).copied().unwrap_or_default(),
+            first: self.value(known),
+            count: self.counts.get(known as usize).copied().unwrap_or_default(),
+        }
+    }
+
+    /// `:method`
+    #[must_use]
+    pub fn method(&self) -> &'a [u8] {
+        self.value(Known::Method)
+    }
+
+    /// `:path` as it came, query included
+    #[must_use]
+    pub fn target(&self) -> &'a [u8] {
+        self.value(Known::Path)
+    }
+
+    /// `:authority`
+    #[must_use]
+    pub fn authority(&self) -> &'a [u8] {
+        self.value(Known::Authority)
+    }
+
+    /// `:scheme`
+    #[must_use]
+    pub fn scheme(&self) -> &'a [u8] {
+        self.value(Known::Scheme)
+    }
+
+    /// `user-agent`
+    #[must_use]
+    pub fn user_agent(&self) -> &'a [u8] {
+        self.value(Known::UserAgent)
+    }
+
+    /// `content-length`, if it is a number
+    #[must_use]
+    pub fn content_length(&self) -> Option<u64> {
+        decimal(self.value(Known::ContentLength))
+    }
+
+    /// Lines of `traceparent`
+    #[must_use]
+    pub fn traceparent(&self) -> Values<'a> {
+        self.list(Known::Traceparent)
+    }
+
+    /// Lines of `tracestate`
+    #[must_use]
+    pub fn tracestate(&self) -> Values<'a> {
+        self.list(Known::Tracestate)
+    }
+
+    /// Lines of `baggage`
+    #[must_use]
+    pub fn baggage(&self) -> Values<'a> {
+        self.list(Known::Baggage)
     }
 
     /// The first value of `name` (lower case).
@@ -291,14 +405,14 @@ impl<'a> RequestHeaders<'a> {
     /// The path without its query, and not beyond `?` or `#`.
     #[must_use]
     pub fn path(&self) -> &'a [u8] {
-        self.target.get(..self.path_len).unwrap_or_default()
+        self.target().get(..self.path_len).unwrap_or_default()
     }
 
     /// The query without its question mark.
     #[must_use]
     pub fn query(&self) -> Option<&'a [u8]> {
-        let at = self.target.iter().position(|byte| *byte == b'?')?;
-        let query = self.target.get(at + 1..)?;
+        let at = self.target().iter().position(|byte| *byte == b'?')?;
+        let query = self.target().get(at + 1..)?;
         query.split(|byte| *byte == b'#').next()
     }
 
@@ -306,7 +420,10 @@ impl<'a> RequestHeaders<'a> {
     /// `+` (a codec) or `;` (gRPC over HTTP/2, "Content-Type").
     #[must_use]
     pub fn is_grpc(&self) -> bool {
-        match self.content_type.strip_prefix(b"application/grpc") {
+        match self
+            .value(Known::ContentType)
+            .strip_prefix(b"application/grpc")
+        {
             Some(rest) => matches!(rest.first(), None | Some(b'+' | b';')),
             None => false,
         }
@@ -315,7 +432,7 @@ impl<'a> RequestHeaders<'a> {
     /// Host without its port; brackets of an IPv6 address stay.
     #[must_use]
     pub fn host(&self) -> &'a [u8] {
-        host_of(self.authority)
+        host_of(self.authority())
     }
 }
 
@@ -388,16 +505,38 @@ mod tests {
             ("traceparent", b"x"),
             ("tracestate", b"b=2"),
             ("traceparent", b"y"),
+            ("tracestate", b"c=3"),
         ]);
         let headers = RequestHeaders::new(HeaderBlock::new(&block));
-        assert_eq!(headers.tracestate.collect::<Vec<_>>(), [b"a=1", b"b=2"]);
-        assert_eq!(headers.traceparent, Some(b"x".as_slice()));
-        assert_eq!(headers.traceparent_lines, 2);
-        assert!(headers.baggage.is_empty());
+        let read: Vec<_> = headers.tracestate().iter().collect();
+        assert_eq!(read, [b"a=1", b"b=2", b"c=3"]);
+        assert_eq!(headers.traceparent().first(), b"x");
+        assert_eq!(headers.traceparent().len(), 2);
+        assert!(headers.baggage().is_empty());
         for name in ["tracestate", "traceparent"] {
             assert!(headers.first(name).is_some());
         }
         assert_eq!(headers.first("baggage"), None);
+    }
+
+    #[test]
+    fn every_known_name_is_found_and_no_other() {
+        for (index, name) in NAMES.iter().enumerate() {
+            assert_eq!(known(name), Some(index));
+            assert!(LENGTHS >> name.len() & 1 != 0);
+            let other = [&name[1..], b"x"].concat();
+            assert_eq!(known(&other), None);
+        }
+        assert_eq!(NAMES[Known::ContentLength as usize], b"content-length");
+        for name in [
+            &b""[..],
+            b"x",
+            b"referer",
+            b"sec-fetch-dest",
+            b"x-forwarded-proto",
+        ] {
+            assert_eq!(known(name), None);
+        }
     }
 
     #[test]
@@ -443,7 +582,7 @@ mod tests {
         ] {
             let block = block(&[("content-length", value.as_bytes())]);
             let headers = RequestHeaders::new(HeaderBlock::new(&block));
-            assert_eq!(headers.content_length, wanted);
+            assert_eq!(headers.content_length(), wanted);
         }
     }
 }

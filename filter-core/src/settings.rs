@@ -249,7 +249,7 @@ impl Settings {
     pub(crate) fn is_own_export(&self, headers: &RequestHeaders<'_>) -> bool {
         let export = &self.policy.export;
         let paths = [&export.path, &export.metrics_path, &export.rates_path];
-        headers.user_agent.starts_with(USER_AGENT.as_bytes())
+        headers.user_agent().starts_with(USER_AGENT.as_bytes())
             && paths.iter().any(|path| path.as_bytes() == headers.path())
     }
 }

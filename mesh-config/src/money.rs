@@ -140,39 +140,40 @@ impl NanoUsd {
             return Err(MoneyError::TooLong);
         }
         let mut nanos: u64 = 0;
-        let mut whole_digits = 0_usize;
-        // `Some(n)` once the point was seen, with the number of digits after it.
-        let mut fraction_digits: Option<usize> = None;
-        let mut round_up = false;
+        // What stands behind the point, if there is one, and what a whole dollar is worth by the
+        // digits so far.
+        let mut fraction_at = 0;
+        let mut scale = NANOS_PER_USD;
+        let mut round_up = 0;
         for (offset, &byte) in text.iter().enumerate() {
-            let digit = match byte {
-                b'0'..=b'9' => u64::from(byte - b'0'),
-                b'.' if fraction_digits.is_none() && whole_digits > 0 => {
-                    fraction_digits = Some(0);
+            let digit = byte.wrapping_sub(b'0');
+            if digit > 9 {
+                if byte != b'.' || fraction_at > 0 || offset == 0 {
+                    return Err(MoneyError::InvalidByte { offset });
+                }
+                fraction_at = offset.wrapping_add(1);
+                continue;
+            }
+            if fraction_at > 0 {
+                if scale == 1 {
+                    let is_next = offset == fraction_at.wrapping_add(FRACTION_DIGITS);
+                    round_up |= u64::from(is_next && digit >= 5);
                     continue;
                 }
-                _ => return Err(MoneyError::InvalidByte { offset }),
-            };
-            match fraction_digits {
-                None => whole_digits += 1,
-                Some(seen) => {
-                    fraction_digits = Some(seen + 1);
-                    if seen >= FRACTION_DIGITS {
-                        round_up |= seen == FRACTION_DIGITS && digit >= 5;
-                        continue;
-                    }
-                }
+                scale /= 10;
             }
-            nanos = push_digit(nanos, digit)?;
+            nanos = push_digit(nanos, digit).ok_or(MoneyError::TooLarge)?;
         }
-        if fraction_digits == Some(0) {
+        if fraction_at == text.len() {
             return Err(MoneyError::MissingDigits);
         }
-        for _ in fraction_digits.unwrap_or(0)..FRACTION_DIGITS {
-            nanos = push_digit(nanos, 0)?;
-        }
-        nanos
-            .checked_add(u64::from(round_up))
+        // A checked multiplication asks for 128 bits in WebAssembly.
+        let fits = u64::MAX
+            .checked_div(scale)
+            .is_some_and(|most| nanos <= most);
+        let scaled = fits.then_some(nanos.wrapping_mul(scale));
+        scaled
+            .and_then(|nanos| nanos.checked_add(round_up))
             .map(Self)
             .ok_or(MoneyError::TooLarge)
     }
@@ -180,34 +181,24 @@ impl NanoUsd {
     /// Writes this amount as the shortest plain decimal (`0`, `12`, `0.0001`) to the front of `out`
     /// and returns that part. The result is read back by [`NanoUsd::parse_decimal`] unchanged.
     pub fn write_decimal(self, out: &mut [u8; 24]) -> &[u8] {
-        let whole = self.0 / NANOS_PER_USD;
-        let mut fraction = self.0 % NANOS_PER_USD;
-        let mut digits = FRACTION_DIGITS;
-        while digits > 0 && fraction.is_multiple_of(10) {
-            fraction /= 10;
-            digits -= 1;
-        }
-        // Filled from the right, since the number of leading digits is not known yet.
-        let mut cursor = Cursor {
-            start: out.len(),
-            out,
-        };
-        if digits > 0 {
-            for _ in 0..digits {
-                cursor.push(b'0' + (fraction % 10) as u8);
-                fraction /= 10;
-            }
-            cursor.push(b'.');
-        }
-        let mut rest = whole;
-        loop {
-            cursor.push(b'0' + (rest % 10) as u8);
+        let (mut rest, mut places) = (self.0, FRACTION_DIGITS);
+        while places > 0 && rest.is_multiple_of(10) {
             rest /= 10;
-            if rest == 0 {
-                break;
-            }
+            places -= 1;
         }
-        cursor.finish()
+        // Filled from the right, since the number of digits is not known yet.
+        let (mut start, mut written) = (out.len(), 0);
+        while rest > 0 || written <= places {
+            if written == places && places > 0 {
+                start = put(out, start, b'.');
+            }
+            start = put(out, start, b'0' + (rest % 10) as u8);
+            rest /= 10;
+            written += 1;
+        }
+        let len = out.len().saturating_sub(start);
+        out.copy_within(start.., 0);
+        out.get(..len).unwrap_or_default()
     }
 
     /// Converts a double, as carried by a span attribute, to the nearest nano-dollar (half up).
@@ -251,40 +242,23 @@ impl NanoUsd {
     }
 }
 
-/// `value * 10 + digit`, refused when it does not fit.
-fn push_digit(value: u64, digit: u64) -> Result<u64, MoneyError> {
+/// `value * 10 + digit`, if it fits.
+fn push_digit(value: u64, digit: u8) -> Option<u64> {
     // A checked multiplication asks for 128 bits in WebAssembly.
-    if value < u64::MAX / 10 {
-        return Ok(value * 10 + digit);
+    if value > u64::MAX / 10 {
+        return None;
     }
-    value
-        .checked_mul(10)
-        .and_then(|tens| tens.checked_add(digit))
-        .ok_or(MoneyError::TooLarge)
+    value.wrapping_mul(10).checked_add(u64::from(digit))
 }
 
-/// Writes bytes from the end of a buffer towards its start.
-struct Cursor<'a> {
-    out: &'a mut [u8; 24],
-    start: usize,
-}
-
-impl<'a> Cursor<'a> {
-    /// Puts one byte before those already written. The 21 bytes of the longest amount always fit.
-    fn push(&mut self, byte: u8) {
-        let at = self.start.saturating_sub(1);
-        if let Some(place) = self.out.get_mut(at) {
-            *place = byte;
-            self.start = at;
-        }
+/// Puts a byte before those already written and returns where it stands. The 21 bytes of the
+/// longest amount always fit.
+fn put(out: &mut [u8; 24], start: usize, byte: u8) -> usize {
+    let at = start.wrapping_sub(1);
+    if let Some(place) = out.get_mut(at) {
+        *place = byte;
     }
-
-    /// Moves what was written to the front of the buffer.
-    fn finish(self) -> &'a [u8] {
-        let len = self.out.len().saturating_sub(self.start);
-        self.out.copy_within(self.start.., 0);
-        self.out.get(..len).unwrap_or(&[])
-    }
+    at
 }
 
 impl fmt::Display for NanoUsd {

@@ -18,10 +18,11 @@ mod write;
 
 use core::fmt;
 
+use self::member::Pieces;
 pub use self::member::{BaggageMember, Members, Properties, Property};
-use self::member::{Piece, Pieces};
 pub use self::percent::{percent_decode, percent_encode};
 use crate::bytes;
+use crate::write::Grammar;
 pub use crate::write::{WriteError, Written};
 
 /// Name of the header: written in lower case, received in any (`eq_ignore_ascii_case`).
@@ -33,6 +34,15 @@ pub const MAX_BYTES: usize = 8192;
 /// Header lines that a [`Baggage`] can hold; lines without a well-formed member take no place.
 /// With one member per line it still holds [`MAX_MEMBERS`].
 pub const MAX_LINES: usize = 64;
+
+/// Own members.
+const OWN: Grammar = Grammar {
+    first: bytes::TOKEN,
+    key: bytes::TOKEN,
+    value: bytes::BAGGAGE_VALUE,
+    min_value_len: 0,
+    max_len: usize::MAX,
+};
 
 /// The baggage of one request.
 ///
@@ -86,33 +96,52 @@ impl<'a> Baggage<'a> {
     #[must_use]
     pub fn parse_lines(lines: impl IntoIterator<Item = &'a [u8]>) -> Self {
         let mut baggage = Self::empty();
+        baggage.read_lines(lines, |_, _| {});
+        baggage
+    }
+
+    /// Takes the lines of a request in place of what the view holds, and shows key and value of
+    /// each member of the view to `seen`. For views that would be moved otherwise, which are large,
+    /// and for those who would look at all members anyway.
+    pub fn read_lines(
+        &mut self,
+        lines: impl IntoIterator<Item = &'a [u8]>,
+        mut seen: impl FnMut(&'a [u8], &'a [u8]),
+    ) {
+        (self.line_count, self.members) = (0, 0);
+        (self.malformed, self.overflowed) = (0, 0);
         for line in lines {
+            let mut pieces = Pieces::new(line);
             let mut members = 0;
-            for piece in Pieces::new(line) {
-                match piece {
-                    Piece::Member(_) => members += 1,
-                    Piece::Malformed => baggage.malformed += 1,
+            let place = self.lines.get_mut(self.line_count);
+            for member in pieces.by_ref() {
+                members += 1;
+                if place.is_some() {
+                    seen(member.key, member.value);
                 }
             }
-            if members == 0 {
-                continue;
-            }
-            if let Some(place) = baggage.lines.get_mut(baggage.line_count) {
-                *place = Some(line);
-                baggage.line_count += 1;
-                baggage.members += members;
-            } else {
-                baggage.overflowed += members;
+            self.malformed += pieces.malformed;
+            match place {
+                Some(place) if members > 0 => {
+                    *place = Some(line);
+                    self.line_count += 1;
+                    self.members += members;
+                }
+                _ => self.overflowed += members,
             }
         }
-        baggage
     }
 
     /// The well-formed members in order.
     #[inline]
     #[must_use]
     pub fn iter(&self) -> Members<'_, 'a> {
-        Members::new(self.lines.get(..self.line_count).unwrap_or_default())
+        Members::new(self.lines())
+    }
+
+    #[inline]
+    fn lines(&self) -> &[Option<&'a [u8]>] {
+        self.lines.get(..self.line_count).unwrap_or_default()
     }
 
     /// The first member with this key; keys are case-sensitive.
@@ -154,13 +183,13 @@ impl<'a> Baggage<'a> {
 /// Whether the bytes are a key (an HTTP token).
 #[must_use]
 pub fn is_key(key: &[u8]) -> bool {
-    !key.is_empty() && bytes::all(key, bytes::TOKEN)
+    OWN.is_key(key)
 }
 
 /// Whether the bytes may stand as a value without further encoding; the empty value may.
 #[must_use]
 pub fn is_value(value: &[u8]) -> bool {
-    bytes::span_baggage_value(value) == value.len()
+    OWN.is_value(value)
 }
 
 impl Default for Baggage<'_> {

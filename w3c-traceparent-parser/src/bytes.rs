@@ -85,7 +85,11 @@ pub(crate) fn is(byte: u8, class: u8) -> bool {
 }
 
 /// Number of leading bytes that belong to the class.
-#[inline]
+///
+/// As all that is shared by the grammars it is one function in WebAssembly: a proxy does much else
+/// between two requests, so the bytes of code that run cost more there than calls do.
+#[cfg_attr(target_family = "wasm", inline(never))]
+#[cfg_attr(not(target_family = "wasm"), inline)]
 pub(crate) fn span(bytes: &[u8], class: u8) -> usize {
     bytes
         .iter()
@@ -93,57 +97,52 @@ pub(crate) fn span(bytes: &[u8], class: u8) -> usize {
         .unwrap_or(bytes.len())
 }
 
-/// Number of leading bytes that may stand in a `tracestate` value.
-#[inline]
-pub(crate) fn span_state_value(bytes: &[u8]) -> usize {
-    span_words(bytes, STATE_VALUE, |low| {
-        below(low, 0x20) | equal(low, 0x7f) | equal(low, b',') | equal(low, b'=')
-    })
+/// A member of a list.
+pub(crate) struct Pair<'a> {
+    pub(crate) key: &'a [u8],
+    pub(crate) value: &'a [u8],
+    /// The whole of it, without white space around it.
+    pub(crate) raw: &'a [u8],
+    /// What follows it: nothing, or a comma first.
+    pub(crate) after: &'a [u8],
 }
 
-/// Number of leading bytes that may stand in a baggage value.
-#[inline]
-pub(crate) fn span_baggage_value(bytes: &[u8]) -> usize {
-    span_words(bytes, BAGGAGE_VALUE, |low| {
-        let symbols = equal(low, b'"') | equal(low, b',') | equal(low, b';') | equal(low, b'\\');
-        below(low, 0x21) | equal(low, 0x7f) | symbols
-    })
-}
-
-const ONES: u64 = 0x0101_0101_0101_0101;
-const HIGH_BITS: u64 = 0x80 * ONES;
-
-/// Values are most of what is read, so they are tested eight bytes at a time: `outside` gets
-/// lanes of seven bits and sets the high bit of those that do not belong to the class.
-#[inline(always)]
-fn span_words(bytes: &[u8], class: u8, outside: impl Fn(u64) -> u64) -> usize {
-    let (words, tail) = bytes.as_chunks::<8>();
-    for (index, word) in words.iter().enumerate() {
-        let word = u64::from_le_bytes(*word);
-        let found = (word | outside(word & !HIGH_BITS)) & HIGH_BITS;
-        if found != 0 {
-            return index * 8 + found.trailing_zeros() as usize / 8;
-        }
+/// Reads `key=value` without white space, up to a comma or the end: nearly every member is like
+/// that. Anything else is `None`.
+#[cfg_attr(target_family = "wasm", inline(never))]
+#[cfg_attr(not(target_family = "wasm"), inline)]
+pub(crate) fn pair(from: &[u8], key: u8, value: u8) -> Option<Pair<'_>> {
+    let (key, rest) = from.split_at_checked(span(from, key))?;
+    let [b'=', rest @ ..] = rest else {
+        return None;
+    };
+    let (value, after) = rest.split_at_checked(span(rest, value))?;
+    if key.is_empty() || !matches!(after, [] | [b',', ..]) {
+        return None;
     }
-    words.len() * 8 + span(tail, class)
+    let raw = from.get(..from.len().wrapping_sub(after.len()))?;
+    Some(Pair {
+        key,
+        value,
+        raw,
+        after,
+    })
 }
 
-/// Sets the high bit of lanes below the limit. The addition cannot leave a lane of seven bits.
-#[inline(always)]
-const fn below(low: u64, limit: u8) -> u64 {
-    !low.wrapping_add((0x80 - limit as u64) * ONES)
-}
-
-/// Sets the high bit of lanes equal to the byte.
-#[inline(always)]
-const fn equal(low: u64, byte: u8) -> u64 {
-    below(low ^ (byte as u64 * ONES), 1)
+/// Passes over empty members: commas, and optional white space around them.
+#[cfg_attr(target_family = "wasm", inline(never))]
+#[cfg_attr(not(target_family = "wasm"), inline)]
+pub(crate) fn skip_empty(mut bytes: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t' | b',', rest @ ..] = bytes {
+        bytes = rest;
+    }
+    bytes
 }
 
 /// Whether all bytes belong to the class (true for none).
 #[inline]
 pub(crate) fn all(bytes: &[u8], class: u8) -> bool {
-    bytes.iter().all(|&byte| is(byte, class))
+    span(bytes, class) == bytes.len()
 }
 
 /// Optional white space of HTTP: space and tab.
@@ -189,30 +188,5 @@ pub(crate) fn cut(bytes: &[u8], separator: u8) -> (&[u8], Option<&[u8]>) {
     match at.and_then(|at| bytes.split_at_checked(at)) {
         Some((head, [_, tail @ ..])) => (head, Some(tail)),
         _ => (bytes, None),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn eight_bytes_at_a_time_are_judged_like_single_ones() {
-        for at in 0..19 {
-            for byte in 0..=255u8 {
-                let mut text = [b'x'; 19];
-                text[at] = byte;
-                assert_eq!(
-                    span_state_value(&text),
-                    span(&text, STATE_VALUE),
-                    "{byte:#x}"
-                );
-                assert_eq!(
-                    span_baggage_value(&text),
-                    span(&text, BAGGAGE_VALUE),
-                    "{byte:#x}"
-                );
-            }
-        }
     }
 }

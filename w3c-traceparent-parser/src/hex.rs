@@ -39,9 +39,23 @@ const fn pack(nibbles: u64) -> u32 {
     (((quads | (quads >> 16)) & 0xffff_ffff) as u32).swap_bytes()
 }
 
-/// Encodes 32 bits as eight lowercase characters, the most significant nibble first.
-#[inline(always)]
-pub(crate) const fn encode_word(value: u32) -> [u8; 8] {
+/// Decodes sixteen characters. A character that is no lowercase digit sets a bit in `error`.
+#[cfg_attr(target_family = "wasm", inline(never))]
+#[cfg_attr(not(target_family = "wasm"), inline(always))]
+pub(crate) fn decode_u64(text: &[u8; 16], error: &mut u64) -> u64 {
+    let mut value = 0;
+    for word in text.as_chunks::<8>().0 {
+        let (half, wrong) = decode_word(u64::from_le_bytes(*word));
+        *error |= wrong;
+        value = value << 32 | u64::from(half);
+    }
+    value
+}
+
+/// Encodes 32 bits as eight lowercase characters, the first one in the least significant byte.
+#[cfg_attr(target_family = "wasm", inline(never))]
+#[cfg_attr(not(target_family = "wasm"), inline(always))]
+const fn encode_word(value: u32) -> u64 {
     // The first character goes to the lowest lane: WebAssembly can turn the bytes of 32 bits much
     // cheaper than those of 64.
     let mut lanes = value.swap_bytes() as u64;
@@ -53,15 +67,16 @@ pub(crate) const fn encode_word(value: u32) -> [u8; 8] {
     lanes
         .wrapping_add(0x30 * ONES)
         .wrapping_add(letters.wrapping_mul(0x27))
-        .to_le_bytes()
 }
 
 /// Encodes 64 bits as sixteen lowercase characters.
-#[inline(always)]
-pub(crate) const fn encode_u64(value: u64) -> [u8; 16] {
-    let [a, b, c, d, e, f, g, h] = encode_word((value >> 32) as u32);
-    let [i, j, k, l, m, n, o, p] = encode_word(value as u32);
-    [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
+#[cfg_attr(target_family = "wasm", inline(never))]
+#[cfg_attr(not(target_family = "wasm"), inline(always))]
+pub(crate) const fn encode_u64(value: u64, out: &mut [u8; 16]) {
+    if let ([high, low], _) = out.as_chunks_mut::<8>() {
+        *high = encode_word((value >> 32) as u32).to_le_bytes();
+        *low = encode_word(value as u32).to_le_bytes();
+    }
 }
 
 /// The value of one digit, or `None` for anything that is not a lowercase hexadecimal digit.
@@ -98,10 +113,14 @@ mod tests {
 
     #[test]
     fn encoding_is_the_inverse_of_decoding() {
-        for value in [0, 1, 0x0123_4567, 0x89ab_cdef, 0xffff_ffff, 0x9a9a_a9a9] {
-            let text = encode_word(value);
-            assert_eq!(decode_word(u64::from_le_bytes(text)), (value, 0));
+        for value in [0, 1, 0x0123_4567_89ab_cdef, u64::MAX, 0x9a9a_a9a9 << 20] {
+            let (mut text, mut error) = ([0; 16], 0);
+            encode_u64(value, &mut text);
+            assert_eq!(decode_u64(&text, &mut error), value);
+            assert_eq!(error, 0);
         }
-        assert_eq!(&encode_u64(0x0123_4567_89ab_cdef), b"0123456789abcdef");
+        let mut text = [0; 16];
+        encode_u64(0x0123_4567_89ab_cdef, &mut text);
+        assert_eq!(&text, b"0123456789abcdef");
     }
 }

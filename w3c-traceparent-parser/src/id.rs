@@ -67,13 +67,10 @@ impl TraceId {
     #[inline]
     pub fn write_hex(&self, out: &mut [u8; 32]) {
         let value = self.0.get();
-        let (high, low) = ((value >> 64) as u64, value as u64);
-        let (words, _) = out.as_chunks_mut::<8>();
-        if let [first, second, third, fourth] = words {
-            *first = hex::encode_word((high >> 32) as u32);
-            *second = hex::encode_word(high as u32);
-            *third = hex::encode_word((low >> 32) as u32);
-            *fourth = hex::encode_word(low as u32);
+        let (halves, _) = out.as_chunks_mut::<16>();
+        if let [high, low] = halves {
+            hex::encode_u64((value >> 64) as u64, high);
+            hex::encode_u64(value as u64, low);
         }
     }
 }
@@ -136,12 +133,7 @@ impl SpanId {
     /// Writes 16 lowercase hexadecimal digits.
     #[inline]
     pub const fn write_hex(&self, out: &mut [u8; 16]) {
-        let value = self.0.get();
-        let (words, _) = out.as_chunks_mut::<8>();
-        if let [high, low] = words {
-            *high = hex::encode_word((value >> 32) as u32);
-            *low = hex::encode_word(value as u32);
-        }
+        hex::encode_u64(self.0.get(), out);
     }
 }
 

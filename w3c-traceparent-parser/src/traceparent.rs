@@ -47,21 +47,8 @@ pub struct TraceParent {
     pub flags: TraceFlags,
 }
 
-/// Reads eight bytes at a constant offset; the indices are checked at compile time.
-macro_rules! word {
-    ($bytes:ident, $at:literal) => {
-        u64::from_le_bytes([
-            $bytes[$at],
-            $bytes[$at + 1],
-            $bytes[$at + 2],
-            $bytes[$at + 3],
-            $bytes[$at + 4],
-            $bytes[$at + 5],
-            $bytes[$at + 6],
-            $bytes[$at + 7],
-        ])
-    };
-}
+/// What is written before the ids are put in.
+const BLANK: [u8; TRACEPARENT_LEN] = *b"00-00000000000000000000000000000000-0000000000000000-00";
 
 impl TraceParent {
     /// Name of the header: written in lower case, received in any (`eq_ignore_ascii_case`).
@@ -114,52 +101,45 @@ impl TraceParent {
     /// Writes the version 00 header.
     #[inline]
     pub fn write(&self, out: &mut [u8; TRACEPARENT_LEN]) {
-        let [v0, v1, dash0, rest @ ..] = out;
-        (*v0, *v1, *dash0) = (b'0', b'0', b'-');
-        if let Some((trace_id, [dash1, rest @ ..])) = rest.split_first_chunk_mut::<32>() {
+        *out = BLANK;
+        let [_, _, _, rest @ .., flags] = out;
+        if let Some((trace_id, [_, rest @ ..])) = rest.split_first_chunk_mut::<32>() {
             self.trace_id.write_hex(trace_id);
-            *dash1 = b'-';
-            if let Some((parent_id, [dash2, f0, f1])) = rest.split_first_chunk_mut::<16>() {
+            if let Some((parent_id, _)) = rest.split_first_chunk_mut::<16>() {
                 self.parent_id.write_hex(parent_id);
-                // Only two bits can be set, so the first digit is always 0 and the second one
-                // below 4.
-                (*dash2, *f0, *f1) = (b'-', b'0', b'0' | self.flags.bits());
             }
         }
+        // Only two bits can be set.
+        *flags = b'0' | self.flags.bits();
     }
 
-    /// The ordinary header without a branch on its bytes: the six words of the ids are decoded,
-    /// every deviation is collected in one value, and one look at the end decides.
+    /// The ordinary header without a branch on its bytes: the ids are decoded, every deviation is
+    /// collected in one value, and one look at the end decides. Flags that nobody sends are left to
+    /// the cold path.
     #[inline]
     fn parse_version_00(b: &[u8; TRACEPARENT_LEN]) -> Option<Self> {
-        let (t0, e0) = hex::decode_word(word!(b, 3));
-        let (t1, e1) = hex::decode_word(word!(b, 11));
-        let (t2, e2) = hex::decode_word(word!(b, 19));
-        let (t3, e3) = hex::decode_word(word!(b, 27));
-        let (p0, e4) = hex::decode_word(word!(b, 36));
-        let (p1, e5) = hex::decode_word(word!(b, 44));
-        // Version, dashes and flags share one word of the same decoder: after XOR with the
-        // expected character a right byte becomes `0`.
-        let (flags, e6) = hex::decode_word(u64::from_le_bytes([
-            b[0],
-            b[1],
-            b[2] ^ b'-' ^ b'0',
-            b[35] ^ b'-' ^ b'0',
-            b[52] ^ b'-' ^ b'0',
-            b'0',
-            b[53],
-            b[54],
-        ]));
-        let error = e0 | e1 | e2 | e3 | e4 | e5 | e6 | u64::from(flags & 0xffff_ff00);
-        let high = u64::from(t0) << 32 | u64::from(t1);
-        let low = u64::from(t2) << 32 | u64::from(t3);
+        let [v0, v1, dash0, rest @ ..] = b;
+        let (high, rest) = rest.split_first_chunk::<16>()?;
+        let (low, [dash1, rest @ ..]) = rest.split_first_chunk::<16>()? else {
+            return None;
+        };
+        let (parent, [dash2, f0, f1]) = rest.split_first_chunk::<16>()? else {
+            return None;
+        };
+        let flags = f1 ^ b'0';
+        let zeros = (v0 ^ b'0') | (v1 ^ b'0') | (f0 ^ b'0') | (flags & !3);
+        let dashes = (dash0 ^ b'-') | (dash1 ^ b'-') | (dash2 ^ b'-');
+        let mut error = u64::from(zeros | dashes);
+        let high = hex::decode_u64(high, &mut error);
+        let low = hex::decode_u64(low, &mut error);
+        let parent = hex::decode_u64(parent, &mut error);
         if error != 0 {
             return None;
         }
         Some(Self {
             trace_id: TraceId::from_u128(u128::from(high) << 64 | u128::from(low))?,
-            parent_id: SpanId::from_u64(u64::from(p0) << 32 | u64::from(p1))?,
-            flags: TraceFlags::from_bits((flags & 0xff) as u8),
+            parent_id: SpanId::from_u64(parent)?,
+            flags: TraceFlags::from_bits(flags),
         })
     }
 

@@ -20,6 +20,7 @@ use core::fmt;
 pub use self::error::{TraceStateError, TraceStateErrorReason};
 use self::parse::Failure;
 use crate::bytes;
+use crate::write::Grammar;
 pub use crate::write::{WriteError, Written};
 
 /// Name of the header: written in lower case, received in any (`eq_ignore_ascii_case`).
@@ -32,6 +33,15 @@ pub const MAX_KEY_LEN: usize = 256;
 pub const MAX_VALUE_LEN: usize = 256;
 /// Bytes of a whole list that everybody should be able to pass on.
 pub const MIN_LIMIT_BYTES: usize = 512;
+
+/// Own members: valid in Level 1 and Level 2 alike.
+const OWN: Grammar = Grammar {
+    first: bytes::LOWER,
+    key: bytes::OWN_STATE_KEY,
+    value: bytes::STATE_VALUE,
+    min_value_len: 1,
+    max_len: MAX_VALUE_LEN,
+};
 
 /// One member: a key and its value, without white space around them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -48,11 +58,6 @@ impl<'a> Member<'a> {
     #[must_use]
     pub const fn new(key: &'a [u8], value: &'a [u8]) -> Self {
         Self { key, value }
-    }
-
-    /// Bytes that the member takes in a list, without a comma.
-    pub(crate) const fn len(&self) -> usize {
-        self.key.len() + 1 + self.value.len()
     }
 }
 
@@ -103,6 +108,14 @@ impl<'a> Entry<'a> {
     };
 
     #[inline]
+    const fn new(raw: &'a [u8], key_len: u16) -> Self {
+        Self {
+            raw: Some(raw),
+            key_len,
+        }
+    }
+
+    #[inline]
     fn raw(&self) -> &'a [u8] {
         self.raw.unwrap_or_default()
     }
@@ -147,28 +160,47 @@ impl<'a> TraceState<'a> {
     /// A member is bad, or there are more than 32 in all lines together.
     pub fn parse_lines(lines: impl IntoIterator<Item = &'a [u8]>) -> Result<Self, TraceStateError> {
         let mut state = Self::empty();
-        for (index, line) in lines.into_iter().enumerate() {
-            state
-                .parse_line(line)
-                .map_err(|(offset, reason)| TraceStateError::new(index, offset, reason))?;
-        }
+        state.read_lines(lines)?;
         Ok(state)
     }
 
-    fn parse_line(&mut self, line: &'a [u8]) -> Result<(), Failure> {
-        let mut rest = line;
-        while !rest.is_empty() {
-            let from = bytes::trim_start(rest);
-            let offset = line.len() - from.len();
-            let (entry, after) = parse::member(from).map_err(|(at, why)| (offset + at, why))?;
-            if let Some(entry) = entry {
-                let place = self.entries.get_mut(self.len);
-                *place.ok_or((offset, TraceStateErrorReason::TooManyMembers))? = entry;
-                self.len += 1;
+    /// Takes the lines of a request in place of what the list holds: [`TraceState::parse_lines`]
+    /// for lists that would be moved otherwise, which are large.
+    ///
+    /// # Errors
+    /// As [`TraceState::parse_lines`]; the list is empty then.
+    pub fn read_lines(
+        &mut self,
+        lines: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Result<(), TraceStateError> {
+        self.len = 0;
+        for (index, line) in lines.into_iter().enumerate() {
+            if let Err((offset, reason)) = self.read_line(line) {
+                self.len = 0;
+                return Err(TraceStateError::new(index, offset, reason));
             }
-            rest = after;
         }
         Ok(())
+    }
+
+    #[cfg_attr(target_family = "wasm", inline(never))]
+    fn read_line(&mut self, line: &'a [u8]) -> Result<(), Failure> {
+        let mut rest = line;
+        loop {
+            let from = bytes::skip_empty(rest);
+            if from.is_empty() {
+                return Ok(());
+            }
+            let offset = line.len() - from.len();
+            let (entry, after) = match parse::plain(from) {
+                Some(found) => found,
+                None => parse::member(from).map_err(|(at, why)| (offset + at, why))?,
+            };
+            let place = self.entries.get_mut(self.len);
+            *place.ok_or((offset, TraceStateErrorReason::TooManyMembers))? = entry;
+            self.len += 1;
+            rest = after;
+        }
     }
 
     /// Number of members.
@@ -194,7 +226,6 @@ impl<'a> TraceState<'a> {
     }
 
     /// The value of the first (most recent) member with this key.
-    #[inline]
     #[must_use]
     pub fn get(&self, key: &[u8]) -> Option<&'a [u8]> {
         self.entries()
@@ -213,19 +244,13 @@ impl<'a> TraceState<'a> {
 /// letter and holds no `@`.
 #[must_use]
 pub fn is_own_key(key: &[u8]) -> bool {
-    key.len() <= MAX_KEY_LEN
-        && key
-            .first()
-            .is_some_and(|&first| bytes::is(first, bytes::LOWER))
-        && bytes::all(key, bytes::OWN_STATE_KEY)
+    OWN.is_key(key)
 }
 
 /// Whether the value may stand in a member.
 #[must_use]
 pub fn is_value(value: &[u8]) -> bool {
-    value.len() <= MAX_VALUE_LEN
-        && value.last().is_some_and(|&last| last != b' ')
-        && bytes::span_state_value(value) == value.len()
+    OWN.is_value(value)
 }
 
 impl Default for TraceState<'_> {

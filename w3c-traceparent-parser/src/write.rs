@@ -1,6 +1,10 @@
-//! What all writers share: the cursor over the caller's buffer, the result and the error.
+//! What all writers share: own members, the cursor over the caller's buffer, the result and the
+//! error.
 
 use core::fmt;
+
+use crate::bytes;
+use crate::tracestate::Member;
 
 /// What a writer produced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -84,22 +88,119 @@ impl fmt::Display for WriteError {
 
 impl core::error::Error for WriteError {}
 
+/// What the keys and values of own members of a header may be.
+pub(crate) struct Grammar {
+    /// Classes of a key's first byte and of all its bytes.
+    pub(crate) first: u8,
+    pub(crate) key: u8,
+    /// Class of a value's bytes. A space is never the last one.
+    pub(crate) value: u8,
+    /// Lengths of keys (which are never empty) and values.
+    pub(crate) min_value_len: usize,
+    pub(crate) max_len: usize,
+}
+
+impl Grammar {
+    pub(crate) fn is_key(&self, key: &[u8]) -> bool {
+        key.len() <= self.max_len
+            && key
+                .first()
+                .is_some_and(|&first| bytes::is(first, self.first))
+            && bytes::all(key, self.key)
+    }
+
+    pub(crate) fn is_value(&self, value: &[u8]) -> bool {
+        (self.min_value_len..=self.max_len).contains(&value.len())
+            && value.last() != Some(&b' ')
+            && bytes::all(value, self.value)
+    }
+}
+
+/// Own members, as the two headers take them.
+#[derive(Clone, Copy)]
+pub(crate) enum Own<'a> {
+    Members(&'a [Member<'a>]),
+    Pairs(&'a [(&'a [u8], &'a [u8])]),
+}
+
+impl<'a> Own<'a> {
+    #[inline]
+    pub(crate) const fn len(self) -> usize {
+        match self {
+            Self::Members(members) => members.len(),
+            Self::Pairs(pairs) => pairs.len(),
+        }
+    }
+
+    /// Key and value.
+    #[inline]
+    fn get(self, index: usize) -> Option<(&'a [u8], &'a [u8])> {
+        match self {
+            Self::Members(members) => members.get(index).map(|own| (own.key, own.value)),
+            Self::Pairs(pairs) => pairs.get(index).copied(),
+        }
+    }
+
+    /// How many own members come before the first one with this key: all if none has it.
+    #[cfg_attr(target_family = "wasm", inline(never))]
+    fn position(self, key: &[u8]) -> usize {
+        let mut index = 0;
+        while self.get(index).is_some_and(|(own, _)| own != key) {
+            index += 1;
+        }
+        index
+    }
+
+    /// Whether a foreign member goes: an own one replaces it, or it is to be removed.
+    #[cfg_attr(target_family = "wasm", inline(never))]
+    pub(crate) fn displaces(self, key: &[u8], remove: &[&[u8]]) -> bool {
+        self.position(key) < self.len() || remove.contains(&key)
+    }
+
+    /// Checks the members.
+    pub(crate) fn check(self, grammar: &Grammar, max_members: usize) -> Result<(), WriteError> {
+        if self.len() > max_members {
+            return Err(WriteError::TooManyMembers);
+        }
+        let mut index = 0;
+        while let Some((key, value)) = self.get(index) {
+            if !grammar.is_key(key) {
+                return Err(WriteError::InvalidKey { index });
+            }
+            if !grammar.is_value(value) {
+                return Err(WriteError::InvalidValue { index });
+            }
+            if self.position(key) < index {
+                return Err(WriteError::DuplicateKey { index });
+            }
+            index += 1;
+        }
+        Ok(())
+    }
+
+    /// The bytes that the members take, commas counted.
+    pub(crate) fn bytes(self) -> usize {
+        let mut len = self.len().saturating_sub(1);
+        let mut index = 0;
+        while let Some((key, value)) = self.get(index) {
+            len += key.len() + 1 + value.len();
+            index += 1;
+        }
+        len
+    }
+}
+
 /// A cursor over the caller's buffer that keeps counting when the buffer is full, so that the
 /// error can say how many bytes were needed.
 pub(crate) struct Cursor<'o> {
-    free: &'o mut [u8],
-    capacity: usize,
+    out: &'o mut [u8],
     len: usize,
 }
 
 impl<'o> Cursor<'o> {
     #[inline]
     pub(crate) const fn new(out: &'o mut [u8]) -> Self {
-        Self {
-            capacity: out.len(),
-            free: out,
-            len: 0,
-        }
+        Self { out, len: 0 }
     }
 
     #[inline]
@@ -107,32 +208,43 @@ impl<'o> Cursor<'o> {
         self.len
     }
 
-    #[inline]
+    #[cfg_attr(target_family = "wasm", inline(never))]
+    #[cfg_attr(not(target_family = "wasm"), inline)]
     pub(crate) fn push(&mut self, bytes: &[u8]) {
-        self.len = self.len.saturating_add(bytes.len());
-        // After a piece that does not fit `free` stays empty, so nothing follows it.
-        if let Some((head, tail)) =
-            core::mem::take(&mut self.free).split_at_mut_checked(bytes.len())
-        {
-            head.copy_from_slice(bytes);
-            self.free = tail;
+        let end = self.len.saturating_add(bytes.len());
+        // After a piece that does not fit nothing does: the length is beyond the buffer.
+        if let Some(place) = self.out.get_mut(self.len..end) {
+            place.copy_from_slice(bytes);
         }
+        self.len = end;
     }
 
-    /// [`Cursor::push`] for one byte: separators are every other piece.
-    #[inline]
-    pub(crate) fn push_byte(&mut self, byte: u8) {
-        self.len = self.len.saturating_add(1);
-        if let Some((place, tail)) = core::mem::take(&mut self.free).split_first_mut() {
-            *place = byte;
-            self.free = tail;
+    /// A member after those before it.
+    #[cfg_attr(target_family = "wasm", inline(never))]
+    #[cfg_attr(not(target_family = "wasm"), inline)]
+    pub(crate) fn push_member(&mut self, member: &[u8]) {
+        if self.len > 0 {
+            self.push(b",");
+        }
+        self.push(member);
+    }
+
+    /// Own members after those before them.
+    #[cfg_attr(target_family = "wasm", inline(never))]
+    pub(crate) fn push_own(&mut self, own: Own<'_>) {
+        let mut index = 0;
+        while let Some((key, value)) = own.get(index) {
+            self.push_member(key);
+            self.push(b"=");
+            self.push(value);
+            index += 1;
         }
     }
 
     /// The number of bytes written.
     #[inline]
     pub(crate) const fn finish(self) -> Result<usize, WriteError> {
-        if self.len <= self.capacity {
+        if self.len <= self.out.len() {
             Ok(self.len)
         } else {
             Err(WriteError::BufferTooSmall { needed: self.len })

@@ -386,3 +386,23 @@ fn values_do_not_reach_a_log_by_debug() {
         "{printed}"
     );
 }
+
+#[test]
+fn a_view_is_read_anew_and_shows_its_members() {
+    let mut view = Baggage::parse(b"old=1,bad");
+    let mut seen = Vec::new();
+    view.read_lines([&b"a=1, b = 2;p"[..], b"", b"a=3"], |key, value| {
+        seen.push((key, value));
+    });
+    let wanted: [(&[u8], &[u8]); 3] = [(b"a", b"1"), (b"b", b"2"), (b"a", b"3")];
+    assert_eq!(seen, wanted);
+    let members = view.iter().map(|member| (member.key, member.value));
+    assert!(members.eq(wanted));
+    assert_eq!((view.len(), view.malformed()), (3, 0));
+
+    // Members beyond the view are counted, not shown.
+    let lines = [&b"a=1"[..]; baggage::MAX_LINES + 1];
+    let mut shown = 0;
+    view.read_lines(lines, |_, _| shown += 1);
+    assert_eq!((shown, view.overflowed()), (baggage::MAX_LINES, 1));
+}

@@ -433,3 +433,13 @@ fn labels_of_reasons_are_stable_and_unique() {
     ];
     assert_eq!(labels, expected);
 }
+
+#[test]
+fn a_list_is_read_anew_and_empty_after_an_error() {
+    let mut state = TraceState::parse(b"old=1").unwrap();
+    state.read_lines([&b"a=1"[..], b"b=2"]).unwrap();
+    assert_eq!(state, TraceState::parse(b"a=1,b=2").unwrap());
+    let error = state.read_lines([&b"c=3"[..], b"D=4"]).unwrap_err();
+    assert_eq!((error.line(), error.offset()), (1, 0));
+    assert!(state.is_empty());
+}

@@ -21,11 +21,11 @@ pub(super) fn ot_member<'b>(
     out: &'b mut [u8; 256],
     counters: &mut Counters,
 ) -> Ot<'b> {
-    if incoming.ot.is_empty() && threshold.is_none() {
+    if incoming.ot_value.is_empty() && threshold.is_none() {
         return Ot::Unchanged;
     }
-    let state = OtState::parse(incoming.ot);
-    if is_malformed(incoming.ot, &state) {
+    let state = &incoming.ot;
+    if is_malformed(incoming.ot_value, state) {
         counters.bump(Counter::InvalidOtState);
     } else if state.threshold() == threshold {
         return Ot::Unchanged;

@@ -66,7 +66,7 @@ impl Engine {
     ) -> bool {
         self.counters.bump(Counter::Requests);
         let headers = RequestHeaders::new(input.headers);
-        if headers.method == b"CONNECT" || self.settings.is_own_export(&headers) {
+        if headers.method() == b"CONNECT" || self.settings.is_own_export(&headers) {
             self.counters.reason(Reason::Excluded);
             return false;
         }
@@ -88,8 +88,8 @@ impl Engine {
         self.side(&request, state, &asked, out.with_own_members);
         state.span_id = new_span_id(entropy);
         state.flags = state.flags.with_sampled(state.head.keep);
-        state.tracestate = Came::with(&headers.tracestate, self.writer.tracestate());
-        state.baggage = Came::with(&headers.baggage, self.writer.baggage());
+        state.tracestate = Came::with(&headers.tracestate(), self.writer.tracestate());
+        state.baggage = Came::with(&headers.baggage(), self.writer.baggage());
         if state.head.keep && state.owns_context {
             state.trace_state = self.writer.tracestate().to_vec();
         }
@@ -240,7 +240,7 @@ impl Engine {
         state: &mut RequestState,
         asked: &Asked,
     ) -> Outgoing {
-        let authority = request.headers.authority;
+        let authority = request.headers.authority();
         state.llm = self.llm_call(state.direction, authority);
         state.charged = state.llm.is_some() || self.settings.charges(state.direction, authority);
         let mut known_cost = NanoUsd::ZERO;

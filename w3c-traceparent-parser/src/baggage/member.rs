@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::bytes;
+use crate::bytes::{self, Pair};
 
 /// One well-formed member, as it came.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -98,11 +98,20 @@ impl<'a> Iterator for Members<'_, 'a> {
     #[inline]
     fn next(&mut self) -> Option<BaggageMember<'a>> {
         loop {
-            match self.pieces.next() {
-                Some(Piece::Member(member)) => return Some(member),
-                Some(Piece::Malformed) => {}
-                None => self.pieces = Pieces::new((*self.lines.next()?)?),
+            if let Some(Pair {
+                key, value, raw, ..
+            }) = self.pieces.next()
+            {
+                // Neither key nor value holds a semicolon.
+                let properties = bytes::cut(raw, b';').1.unwrap_or_default();
+                return Some(BaggageMember {
+                    key,
+                    value,
+                    properties: bytes::trim(properties),
+                    raw,
+                });
             }
+            self.pieces = Pieces::new((*self.lines.next()?)?);
         }
     }
 }
@@ -113,91 +122,78 @@ impl fmt::Debug for Members<'_, '_> {
     }
 }
 
-/// What stands between two commas.
-pub(super) enum Piece<'a> {
-    Member(BaggageMember<'a>),
-    Malformed,
-}
-
-/// Iterator over one line; empty pieces are passed over.
+/// Iterator over the well-formed members of one line.
 #[derive(Clone)]
 pub(super) struct Pieces<'a> {
     rest: &'a [u8],
+    /// Members so far that were passed over. Empty ones are not counted.
+    pub(super) malformed: usize,
 }
 
 impl<'a> Pieces<'a> {
     pub(super) const fn new(line: &'a [u8]) -> Self {
-        Self { rest: line }
+        Self {
+            rest: line,
+            malformed: 0,
+        }
     }
 }
 
 impl<'a> Iterator for Pieces<'a> {
-    type Item = Piece<'a>;
+    type Item = Pair<'a>;
 
-    #[inline]
-    fn next(&mut self) -> Option<Piece<'a>> {
+    #[cfg_attr(target_family = "wasm", inline(never))]
+    #[cfg_attr(not(target_family = "wasm"), inline)]
+    fn next(&mut self) -> Option<Pair<'a>> {
         loop {
-            match bytes::trim_start(self.rest) {
-                [] => return None,
-                [b',', rest @ ..] => self.rest = rest,
-                from => return Some(self.piece(from)),
+            let from = bytes::skip_empty(self.rest);
+            self.rest = b"";
+            if from.is_empty() {
+                return None;
+            }
+            let plain = bytes::pair(from, bytes::TOKEN, bytes::BAGGAGE_VALUE);
+            if let Some(pair) = plain.or_else(|| self.unusual(from)) {
+                self.rest = pair.after;
+                return Some(pair);
             }
         }
     }
 }
 
 impl<'a> Pieces<'a> {
-    /// The member at the start of `from`, read in one pass; `rest` moves behind its comma.
-    fn piece(&mut self, from: &'a [u8]) -> Piece<'a> {
-        if let Some((member, after)) = plain(from) {
-            self.rest = after;
-            return Piece::Member(member);
+    /// The member at the start of `from` if it is one with white space or properties; one that is
+    /// malformed is counted, and `rest` moves behind its comma.
+    #[cold]
+    #[inline(never)]
+    fn unusual(&mut self, from: &'a [u8]) -> Option<Pair<'a>> {
+        match member(from) {
+            (Some((key, value, raw)), after @ ([] | [b',', ..])) => Some(Pair {
+                key,
+                value,
+                raw,
+                after,
+            }),
+            (_, after) => {
+                self.malformed += 1;
+                self.rest = bytes::cut(after, b',').1.unwrap_or_default();
+                None
+            }
         }
-        let (member, after) = match member(from) {
-            (Some(member), after @ ([] | [b',', ..])) => (Piece::Member(member), after),
-            (_, after) => (Piece::Malformed, after),
-        };
-        self.rest = bytes::cut(after, b',').1.unwrap_or_default();
-        member
     }
 }
 
-/// Reads `key=value` without white space and without properties, and returns what follows its
-/// comma: most members are like that.
-#[inline]
-fn plain(from: &[u8]) -> Option<(BaggageMember<'_>, &[u8])> {
-    let (key, after) = from.split_at_checked(bytes::span(from, bytes::TOKEN))?;
-    let [b'=', after @ ..] = after else {
-        return None;
-    };
-    let (value, after) = after.split_at_checked(bytes::span_baggage_value(after))?;
-    let rest = match after {
-        [] => after,
-        [b',', rest @ ..] => rest,
-        _ => return None,
-    };
-    if key.is_empty() {
-        return None;
-    }
-    let member = BaggageMember {
-        key,
-        value,
-        properties: b"",
-        raw: from.get(..key.len() + 1 + value.len())?,
-    };
-    Some((member, rest))
-}
+/// Key, value, and the whole without white space around it.
+type Member<'a> = (&'a [u8], &'a [u8], &'a [u8]);
 
 /// Reads a member as far as it is well formed, and returns what follows it. Neither part holds
 /// a comma, so a malformed member ends at the next one.
-fn member(from: &[u8]) -> (Option<BaggageMember<'_>>, &[u8]) {
+fn member(from: &[u8]) -> (Option<Member<'_>>, &[u8]) {
     let (key, Some(value), mut after) = pair(from) else {
         return (None, from);
     };
     if key.is_empty() {
         return (None, from);
     }
-    let properties_at = from.len() - after.len() + 1;
     while let [b';', property @ ..] = after {
         let (key, _, behind) = pair(property);
         if key.is_empty() {
@@ -206,13 +202,7 @@ fn member(from: &[u8]) -> (Option<BaggageMember<'_>>, &[u8]) {
         after = behind;
     }
     let raw = from.get(..from.len() - after.len()).unwrap_or_default();
-    let member = BaggageMember {
-        key,
-        value,
-        properties: bytes::trim(raw.get(properties_at..).unwrap_or_default()),
-        raw: bytes::trim_end(raw),
-    };
-    (Some(member), after)
+    (Some((key, value, bytes::trim_end(raw))), after)
 }
 
 /// Reads `OWS token OWS [ "=" OWS value OWS ]` and returns what follows it; a missing token is
@@ -224,7 +214,7 @@ fn pair(from: &[u8]) -> (&[u8], Option<&[u8]>, &[u8]) {
     match after {
         [b'=', after @ ..] => {
             let from = bytes::trim_start(after);
-            let (value, after) = take(from, bytes::span_baggage_value(from));
+            let (value, after) = take(from, bytes::span(from, bytes::BAGGAGE_VALUE));
             (key, Some(value), after)
         }
         _ => (key, None, after),

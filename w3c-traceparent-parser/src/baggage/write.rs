@@ -1,7 +1,8 @@
 //! Writing baggage: foreign members as they came, own ones at the end, within the limits.
 
-use super::{Baggage, BaggageMember, is_key, is_value};
-use crate::write::{Cursor, WriteError, Written};
+use super::member::Pieces;
+use super::{Baggage, OWN};
+use crate::write::{Cursor, Own, WriteError, Written};
 
 impl Baggage<'_> {
     /// Writes one line: the foreign members in order and with their bytes, then the own ones.
@@ -27,13 +28,69 @@ impl Baggage<'_> {
         max_bytes: usize,
         out: &mut [u8],
     ) -> Result<Written, WriteError> {
-        let own_len = check_own(own, max_members)?;
+        Own::Pairs(own).check(&OWN, max_members)?;
+        self.write_valid(own, remove, max_members, max_bytes, out)
+    }
+
+    /// [`Baggage::write_with`] for own members that are known to be valid and of different keys:
+    /// they are not checked.
+    ///
+    /// # Errors
+    /// The own members alone exceed a limit, or the buffer is too small.
+    pub fn write_valid(
+        &self,
+        own: &[(&[u8], &[u8])],
+        remove: &[&[u8]],
+        max_members: usize,
+        max_bytes: usize,
+        out: &mut [u8],
+    ) -> Result<Written, WriteError> {
+        let own = Own::Pairs(own);
+        debug_assert!(own.check(&OWN, usize::MAX).is_ok(), "own members");
+        if self.overflowed() > 0 || self.len() + own.len() > max_members {
+            return self.write_truncated(own, remove, (max_members, max_bytes), out);
+        }
+        // As if all of it stayed: it nearly always does.
+        let mut cursor = Cursor::new(out);
+        let mut members = own.len();
+        for line in self.lines().iter().flatten() {
+            for member in Pieces::new(line) {
+                if !own.displaces(member.key, remove) {
+                    cursor.push_member(member.raw);
+                    members += 1;
+                }
+            }
+        }
+        cursor.push_own(own);
+        if cursor.len() > max_bytes {
+            return self.write_truncated(own, remove, (max_members, max_bytes), out);
+        }
+        Ok(Written {
+            len: cursor.finish()?,
+            members,
+            dropped: 0,
+        })
+    }
+
+    /// Writes as many of the foreign members as the limits of members and bytes allow.
+    #[cold]
+    #[inline(never)]
+    fn write_truncated(
+        &self,
+        own: Own<'_>,
+        remove: &[&[u8]],
+        (max_members, max_bytes): (usize, usize),
+        out: &mut [u8],
+    ) -> Result<Written, WriteError> {
+        let places = max_members
+            .checked_sub(own.len())
+            .ok_or(WriteError::TooManyMembers)?;
+        let own_len = own.bytes();
         let left = max_bytes
             .checked_sub(own_len)
             .ok_or(WriteError::LimitTooSmall { needed: own_len })?;
         // The comma between the foreign members and the own ones.
-        let budget = left.saturating_sub(usize::from(!own.is_empty()));
-        let places = max_members - own.len();
+        let budget = left.saturating_sub(usize::from(own.len() > 0));
 
         let mut cursor = Cursor::new(out);
         let mut members = 0;
@@ -41,7 +98,7 @@ impl Baggage<'_> {
         // Once a member was dropped all those to its right are: the result is a prefix.
         let mut full = false;
         for member in self.iter() {
-            if !stays(&member, own, remove) {
+            if own.displaces(member.key, remove) {
                 continue;
             }
             let after = cursor.len() + usize::from(members > 0) + member.raw.len();
@@ -50,52 +107,14 @@ impl Baggage<'_> {
                 dropped += 1;
                 continue;
             }
-            separate(&mut cursor);
-            cursor.push(member.raw);
+            cursor.push_member(member.raw);
             members += 1;
         }
-        for (key, value) in own {
-            separate(&mut cursor);
-            cursor.push(key);
-            cursor.push_byte(b'=');
-            cursor.push(value);
-        }
+        cursor.push_own(own);
         Ok(Written {
             len: cursor.finish()?,
             members: members + own.len(),
             dropped,
         })
     }
-}
-
-fn stays(member: &BaggageMember<'_>, own: &[(&[u8], &[u8])], remove: &[&[u8]]) -> bool {
-    !own.iter().any(|(key, _)| *key == member.key) && !remove.contains(&member.key)
-}
-
-#[inline]
-fn separate(cursor: &mut Cursor<'_>) {
-    if cursor.len() > 0 {
-        cursor.push_byte(b',');
-    }
-}
-
-/// Checks the own members and returns the bytes they take.
-fn check_own(own: &[(&[u8], &[u8])], max_members: usize) -> Result<usize, WriteError> {
-    if own.len() > max_members {
-        return Err(WriteError::TooManyMembers);
-    }
-    let mut len = own.len().saturating_sub(1);
-    for (index, (key, value)) in own.iter().enumerate() {
-        if !is_key(key) {
-            return Err(WriteError::InvalidKey { index });
-        }
-        if !is_value(value) {
-            return Err(WriteError::InvalidValue { index });
-        }
-        if own.iter().take(index).any(|(other, _)| other == key) {
-            return Err(WriteError::DuplicateKey { index });
-        }
-        len += key.len() + 1 + value.len();
-    }
-    Ok(len)
 }

@@ -179,10 +179,10 @@ fn first<T, E>(slot: &mut Option<T>, parse: impl FnOnce() -> Result<T, E>) -> bo
 #[inline]
 fn push(cursor: &mut Cursor<'_>, key: &[u8], value: &[u8]) {
     if cursor.len() > 0 {
-        cursor.push_byte(b';');
+        cursor.push(b";");
     }
     cursor.push(key);
-    cursor.push_byte(b':');
+    cursor.push(b":");
     cursor.push(value);
 }
 

@@ -104,8 +104,7 @@ impl Threshold {
     #[inline]
     #[must_use = "only the first digits of the buffer are the value"]
     pub fn write_hex(&self, out: &mut [u8; DIGITS]) -> usize {
-        let [_, _, digits @ ..] = hex::encode_u64(self.0);
-        *out = digits;
+        write_digits(self.0, out);
         match self.0 {
             0 => 1,
             value => DIGITS - value.trailing_zeros() as usize / 4,
@@ -195,8 +194,7 @@ impl Randomness {
     /// Writes the value of `rv`.
     #[inline]
     pub const fn write_hex(&self, out: &mut [u8; DIGITS]) {
-        let [_, _, digits @ ..] = hex::encode_u64(self.0);
-        *out = digits;
+        write_digits(self.0, out);
     }
 
     /// R itself, below 2^56.
@@ -219,6 +217,13 @@ impl fmt::Debug for Randomness {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "rv:{self}")
     }
+}
+
+const fn write_digits(value: u64, out: &mut [u8; DIGITS]) {
+    let mut text = [0; 16];
+    hex::encode_u64(value, &mut text);
+    let [_, _, digits @ ..] = text;
+    *out = digits;
 }
 
 /// Up to 14 digits, filled with zeros at the right.

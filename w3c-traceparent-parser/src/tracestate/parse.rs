@@ -1,4 +1,4 @@
-//! Reading one member of a list, in one pass.
+//! Reading one member of a list: an ordinary one in one pass, any other with care.
 
 use super::TraceStateErrorReason as Reason;
 use super::{Entry, MAX_KEY_LEN, MAX_VALUE_LEN};
@@ -7,24 +7,31 @@ use crate::bytes;
 /// Offset and reason.
 pub(super) type Failure = (usize, Reason);
 
-/// Reads the member at the start, which has no leading white space, and returns what follows its
-/// comma. An empty member is `None`.
+/// Reads the member at the start if it has no white space around it and is right; returns what
+/// follows it.
 #[inline]
-pub(super) fn member(from: &[u8]) -> Result<(Option<Entry<'_>>, &[u8]), Failure> {
-    match from {
-        [] => return Ok((None, from)),
-        [b',', rest @ ..] => return Ok((None, rest)),
-        _ => {}
-    }
+pub(super) fn plain(from: &[u8]) -> Option<(Entry<'_>, &[u8])> {
+    let pair = bytes::pair(from, bytes::STATE_KEY, bytes::STATE_VALUE)?;
+    let right = bytes::is(*pair.key.first()?, bytes::LOWER_OR_DIGIT)
+        && *pair.value.last()? != b' '
+        && pair.key.len() <= MAX_KEY_LEN
+        && pair.value.len() <= MAX_VALUE_LEN;
+    // At most 256.
+    let entry = Entry::new(pair.raw, pair.key.len() as u16);
+    right.then_some((entry, pair.after))
+}
+
+/// Reads any member at the start, which has no leading white space and is not empty, and returns
+/// what follows its comma.
+#[cold]
+#[inline(never)]
+pub(super) fn member(from: &[u8]) -> Result<(Entry<'_>, &[u8]), Failure> {
     let (key_len, value_part) = key(from)?;
     let value_at = key_len + 1;
     let (value_len, rest) = value(value_part).map_err(|(at, why)| (value_at + at, why))?;
-    let entry = Entry {
-        raw: from.get(..value_at + value_len),
-        // At most 256.
-        key_len: key_len as u16,
-    };
-    Ok((Some(entry), rest))
+    let raw = from.get(..value_at + value_len).unwrap_or_default();
+    // At most 256.
+    Ok((Entry::new(raw, key_len as u16), rest))
 }
 
 /// Reads a key and its equals sign; returns the length of the key and what follows the sign.
@@ -50,7 +57,7 @@ fn key(from: &[u8]) -> Result<(usize, &[u8]), Failure> {
 /// Reads a value up to the end of the member; returns its length and what follows the comma.
 #[inline]
 fn value(from: &[u8]) -> Result<(usize, &[u8]), Failure> {
-    let span = bytes::span_state_value(from);
+    let span = bytes::span(from, bytes::STATE_VALUE);
     let (spaced, after) = from.split_at_checked(span).unwrap_or((from, &[]));
     // Trailing white space belongs to the list. A tab is not a value character, so it ends the
     // span; it is right only if nothing but white space follows up to the comma.

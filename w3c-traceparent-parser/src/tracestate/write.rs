@@ -1,7 +1,7 @@
 //! Writing a list: own members to the front, foreign ones after them, within the limits.
 
-use super::{Entry, MAX_MEMBERS, Member, TraceState, is_own_key, is_value};
-use crate::write::{Cursor, WriteError, Written};
+use super::{Entry, MAX_MEMBERS, Member, OWN, TraceState};
+use crate::write::{Cursor, Own, WriteError, Written};
 
 /// Members with more bytes than this are the first to go when a list is too long.
 const LARGE_MEMBER_LEN: usize = 128;
@@ -32,7 +32,61 @@ impl TraceState<'_> {
         limit_bytes: usize,
         out: &mut [u8],
     ) -> Result<Written, WriteError> {
-        let own_len = check_own(own)?;
+        Own::Members(own).check(&OWN, MAX_MEMBERS)?;
+        self.write_valid(own, remove, limit_bytes, out)
+    }
+
+    /// [`TraceState::write_with`] for own members that are known to be valid and of different keys:
+    /// they are not checked.
+    ///
+    /// # Errors
+    /// The own members alone exceed a limit, or the buffer is too small.
+    pub fn write_valid(
+        &self,
+        own: &[Member<'_>],
+        remove: &[&[u8]],
+        limit_bytes: usize,
+        out: &mut [u8],
+    ) -> Result<Written, WriteError> {
+        let own = Own::Members(own);
+        debug_assert!(own.check(&OWN, usize::MAX).is_ok(), "own members");
+        let mut members = own.len();
+        if self.len() + members > MAX_MEMBERS {
+            return self.write_truncated(own, remove, limit_bytes, out);
+        }
+        // As if all of it stayed: it nearly always does.
+        let mut cursor = Cursor::new(out);
+        cursor.push_own(own);
+        for entry in self.entries() {
+            if !own.displaces(entry.key(), remove) {
+                cursor.push_member(entry.raw());
+                members += 1;
+            }
+        }
+        if cursor.len() > limit_bytes {
+            return self.write_truncated(own, remove, limit_bytes, out);
+        }
+        Ok(Written {
+            len: cursor.finish()?,
+            members,
+            dropped: 0,
+        })
+    }
+
+    /// Writes as many of the foreign members as the limits allow.
+    #[cold]
+    #[inline(never)]
+    fn write_truncated(
+        &self,
+        own: Own<'_>,
+        remove: &[&[u8]],
+        limit_bytes: usize,
+        out: &mut [u8],
+    ) -> Result<Written, WriteError> {
+        if own.len() > MAX_MEMBERS {
+            return Err(WriteError::TooManyMembers);
+        }
+        let own_len = own.bytes();
         if own_len > limit_bytes {
             return Err(WriteError::LimitTooSmall { needed: own_len });
         }
@@ -40,16 +94,10 @@ impl TraceState<'_> {
         kept.truncate(self.entries(), own.len(), own_len, limit_bytes);
 
         let mut cursor = Cursor::new(out);
-        for member in own {
-            separate(&mut cursor);
-            cursor.push(member.key);
-            cursor.push_byte(b'=');
-            cursor.push(member.value);
-        }
+        cursor.push_own(own);
         for (index, entry) in self.entries().iter().enumerate() {
             if kept.contains(index) {
-                separate(&mut cursor);
-                cursor.push(entry.raw());
+                cursor.push_member(entry.raw());
             }
         }
         Ok(Written {
@@ -58,34 +106,6 @@ impl TraceState<'_> {
             dropped: kept.dropped,
         })
     }
-}
-
-#[inline]
-fn separate(cursor: &mut Cursor<'_>) {
-    if cursor.len() > 0 {
-        cursor.push_byte(b',');
-    }
-}
-
-/// Checks the own members and returns the bytes they take.
-fn check_own(own: &[Member<'_>]) -> Result<usize, WriteError> {
-    if own.len() > MAX_MEMBERS {
-        return Err(WriteError::TooManyMembers);
-    }
-    let mut len = own.len().saturating_sub(1);
-    for (index, member) in own.iter().enumerate() {
-        if !is_own_key(member.key) {
-            return Err(WriteError::InvalidKey { index });
-        }
-        if !is_value(member.value) {
-            return Err(WriteError::InvalidValue { index });
-        }
-        if own.iter().take(index).any(|other| other.key == member.key) {
-            return Err(WriteError::DuplicateKey { index });
-        }
-        len += member.len();
-    }
-    Ok(len)
 }
 
 /// The set of foreign members that stay, one bit per index.
@@ -98,7 +118,7 @@ struct Kept {
 }
 
 impl Kept {
-    fn select(foreign: &[Entry<'_>], own: &[Member<'_>], remove: &[&[u8]]) -> Self {
+    fn select(foreign: &[Entry<'_>], own: Own<'_>, remove: &[&[u8]]) -> Self {
         let mut kept = Self {
             bits: 0,
             count: 0,
@@ -106,9 +126,7 @@ impl Kept {
             len: 0,
         };
         for (index, entry) in foreign.iter().enumerate() {
-            let key = entry.key();
-            let replaced = own.iter().any(|own| own.key == key);
-            if !replaced && !remove.contains(&key) {
+            if !own.displaces(entry.key(), remove) {
                 kept.bits |= 1 << index;
                 kept.count += 1;
                 kept.len += entry.raw().len() + 1;
