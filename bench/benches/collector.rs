@@ -5,7 +5,7 @@
 //!
 //! For queries over more than can be sent in reasonable time: `TRACEMETER_BENCH_SPANS=100000000
 //! scripts/bench.sh collector` sends a few, stops the collector, lets its own writer multiply the
-//! partitions to a day of that many (`collector/src/engine/multiply.rs`: 80 bytes of disk each),
+//! partitions to a day of that many (`collector/src/engine/multiply.rs`: 65 bytes of disk each),
 //! starts it again, and sends the ledger of the day and some spans that stay in memory.
 //! `TRACEMETER_BENCH_FOLDER` names the folder and keeps it: what is there is not made again.
 //!

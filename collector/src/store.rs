@@ -47,5 +47,7 @@ pub(crate) mod sweep;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod weight_tests;
 
 pub(crate) use hot::{Inserted, Kinds, Settings, Snapshot, Store};
