@@ -8,7 +8,7 @@ use std::time::Duration;
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::{BufferType, GrpcStatusCode, LogLevel, MapType, Status};
 
-use crate::raw;
+use crate::raw::{self, HeaderLines};
 
 /// Nanoseconds since the Unix epoch; 0 if the host has no clock.
 pub(crate) fn now_unix_nanos() -> u64 {
@@ -16,8 +16,8 @@ pub(crate) fn now_unix_nanos() -> u64 {
 }
 
 /// All request header lines as one encoded block; only in the request header phase and `on_log`.
-pub(crate) fn request_headers() -> Vec<u8> {
-    raw::header_block(MapType::HttpRequestHeaders)
+pub(crate) fn request_headers() -> HeaderLines {
+    raw::header_lines(MapType::HttpRequestHeaders)
 }
 
 /// The first line of one request header; valid in the request header phase and in `on_log`.
@@ -94,8 +94,8 @@ pub(crate) fn unsigned_property(path: &str) -> Option<u64> {
     u64::try_from(raw::number(path)).ok()
 }
 
-/// The value of a counter or gauge of the proxy.
-pub(crate) fn metric(id: u32) -> Option<u64> {
+/// The value of a counter or gauge of the proxy; the highest of all where it is not known.
+pub(crate) fn metric(id: u32) -> u64 {
     raw::metric(id)
 }
 

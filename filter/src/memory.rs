@@ -6,16 +6,14 @@
 //! come from that allocator. `memcmp` of that library compares byte by byte; here it takes eight.
 //!
 //! Limits: a list never gives a block back, so each size holds what it had in use at its peak; a
-//! block is at most 15 bytes larger than asked for, above 512 bytes 127.
+//! block is at most 31 bytes larger than asked for.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::ptr::null_mut;
 
-/// Up to here sizes go in steps of [`FINE_STEP`], above in steps of [`COARSE_STEP`].
-const MAX_FINE_BYTES: usize = 512;
-const FINE_STEP: usize = 16;
-const COARSE_STEP: usize = 128;
+/// Sizes go in steps of this many bytes.
+const STEP: usize = 32;
 
 /// Larger blocks are not pooled.
 const MAX_POOLED_BYTES: usize = 2048;
@@ -26,8 +24,7 @@ const ALIGN: usize = 16;
 /// A list gets blocks of about this many bytes together when it is empty.
 const REFILL_BYTES: usize = 512;
 
-const FINE: usize = MAX_FINE_BYTES / FINE_STEP;
-const SIZES: usize = FINE + (MAX_POOLED_BYTES - MAX_FINE_BYTES) / COARSE_STEP;
+const SIZES: usize = MAX_POOLED_BYTES / STEP;
 
 /// The first free block of each size; each block holds the address of the next one.
 pub(crate) struct Pools {
@@ -37,22 +34,11 @@ pub(crate) struct Pools {
 // SAFETY: a module of WASI preview 1 has one thread.
 unsafe impl Sync for Pools {}
 
-/// The list for blocks of this layout, and their size.
+/// The list for blocks of this layout.
 #[inline(always)]
-fn place_of(layout: Layout) -> Option<(usize, usize)> {
-    let size = layout.size();
-    if layout.align() > ALIGN || size == 0 {
-        return None;
-    }
-    if size <= MAX_FINE_BYTES {
-        let steps = (size - 1) / FINE_STEP;
-        return Some((steps, (steps + 1) * FINE_STEP));
-    }
-    if size <= MAX_POOLED_BYTES {
-        let steps = (size - MAX_FINE_BYTES - 1) / COARSE_STEP;
-        return Some((FINE + steps, MAX_FINE_BYTES + (steps + 1) * COARSE_STEP));
-    }
-    None
+fn place_of(layout: Layout) -> Option<usize> {
+    let list = layout.size().wrapping_sub(1) / STEP;
+    (list < SIZES && layout.align() <= ALIGN).then_some(list)
 }
 
 impl Pools {
@@ -74,7 +60,8 @@ impl Pools {
     /// Takes new blocks for a list, and returns one of them.
     #[cold]
     #[inline(never)]
-    fn refill(&self, list: usize, size: usize) -> *mut u8 {
+    fn refill(&self, list: usize) -> *mut u8 {
+        let size = (list + 1) * STEP;
         let blocks = (REFILL_BYTES / size).max(1);
         let Ok(layout) = Layout::from_size_align(blocks * size, ALIGN) else {
             return null_mut();
@@ -96,7 +83,7 @@ impl Pools {
 unsafe impl GlobalAlloc for Pools {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let Some((list, size)) = place_of(layout) else {
+        let Some(list) = place_of(layout) else {
             // SAFETY: as the caller promises.
             return unsafe { System.alloc(layout) };
         };
@@ -107,14 +94,14 @@ unsafe impl GlobalAlloc for Pools {
                 head.set(unsafe { block.cast::<*mut u8>().read() });
                 block
             }
-            _ => self.refill(list, size),
+            _ => self.refill(list),
         }
     }
 
     #[inline]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         match place_of(layout) {
-            Some((list, _)) => self.push(list, block),
+            Some(list) => self.push(list, block),
             // SAFETY: it came from there, with this layout.
             None => unsafe { System.dealloc(block, layout) },
         }
@@ -129,7 +116,7 @@ unsafe impl GlobalAlloc for Pools {
                 // SAFETY: it came from there, with this layout.
                 return unsafe { System.realloc(block, layout, size) };
             }
-            (Some((old, _)), Some((new, _))) if old == new => return block,
+            (Some(old), Some(new)) if old == new => return block,
             _ => {}
         }
         // SAFETY: `wanted` is not empty, as the caller promises.
@@ -231,7 +218,8 @@ mod tests {
     fn every_size_has_a_list_of_blocks_that_are_large_enough() {
         for size in 1..=MAX_POOLED_BYTES {
             let layout = Layout::from_size_align(size, 1).unwrap();
-            let (list, bytes) = place_of(layout).unwrap();
+            let list = place_of(layout).unwrap();
+            let bytes = (list + 1) * STEP;
             assert!(
                 list < SIZES && bytes >= size && bytes.is_multiple_of(ALIGN),
                 "{size}"

@@ -15,6 +15,7 @@
 
 use std::alloc::{Layout, alloc, dealloc};
 use std::ptr::null_mut;
+use std::slice;
 
 use proxy_wasm::types::MapType;
 
@@ -71,7 +72,8 @@ pub(crate) fn allocate(size: usize) -> *mut u8 {
     }
 }
 
-/// What the host fills in: where its answer is, and how long.
+/// What the host fills in: where its answer is, and how long. It stays null where the host refuses.
+#[derive(Clone, Copy)]
 struct Answer {
     data: *mut u8,
     size: usize,
@@ -93,24 +95,56 @@ impl Answer {
         // all of it, and gives it up with the call.
         Some(unsafe { Vec::from_raw_parts(self.data, self.size, self.size) })
     }
+
+    /// Gives the buffer back, once.
+    #[inline(never)]
+    fn give_back(self) {
+        if !self.data.is_null()
+            && let Ok(layout) = Layout::array::<u8>(self.size)
+        {
+            // SAFETY: the buffer comes from `allocate`, with this size; nobody else has it.
+            unsafe { dealloc(self.data, layout) };
+        }
+    }
 }
 
 /// Nanoseconds since the Unix epoch; 0 if the host has no clock.
 pub(crate) fn now_unix_nanos() -> u64 {
     let mut now = 0;
     // SAFETY: the pointer is valid for writing during the call.
-    let status = unsafe { proxy_get_current_time_nanoseconds(&raw mut now) };
-    if status == OK { now } else { 0 }
+    unsafe { proxy_get_current_time_nanoseconds(&raw mut now) };
+    // A host that refuses has not written anything.
+    now
+}
+
+/// The encoded lines of a header map, in memory that the host has filled.
+pub(crate) struct HeaderLines(Answer);
+
+impl HeaderLines {
+    /// The lines; nothing when the map was not there.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        let Answer { data, size } = self.0;
+        if data.is_null() {
+            return &[];
+        }
+        // SAFETY: the host has filled that many bytes of a buffer that is given back when this goes.
+        unsafe { slice::from_raw_parts(data, size) }
+    }
+}
+
+impl Drop for HeaderLines {
+    fn drop(&mut self) {
+        self.0.give_back();
+    }
 }
 
 /// The encoded lines of a header map; nothing when the map is not there in this phase.
-pub(crate) fn header_block(map: MapType) -> Vec<u8> {
+pub(crate) fn header_lines(map: MapType) -> HeaderLines {
     let mut answer = Answer::NONE;
-    // SAFETY: both pointers are valid for writing during the call.
-    let status = unsafe {
-        proxy_get_header_map_pairs(map as u32, &raw mut answer.data, &raw mut answer.size)
-    };
-    answer.take(status).unwrap_or_default()
+    // SAFETY: both pointers are valid for writing during the call. A host that refuses hands over
+    // nothing.
+    unsafe { proxy_get_header_map_pairs(map as u32, &raw mut answer.data, &raw mut answer.size) };
+    HeaderLines(answer)
 }
 
 /// The first line of a header; `None` when there is none, or no such map in this phase.
@@ -155,12 +189,12 @@ pub(crate) fn remove_header(map: MapType, name: &str) {
     }
 }
 
-/// The value of a counter or gauge.
-pub(crate) fn metric(id: u32) -> Option<u64> {
-    let mut value = 0;
+/// The value of a counter or gauge; the highest of all where the host refuses.
+pub(crate) fn metric(id: u32) -> u64 {
+    let mut value = u64::MAX;
     // SAFETY: the pointer is valid for writing during the call.
-    let status = unsafe { proxy_get_metric(id, &raw mut value) };
-    (status == OK).then_some(value)
+    unsafe { proxy_get_metric(id, &raw mut value) };
+    value
 }
 
 /// A property by its path, whose parts are joined by NUL. An empty value is `None` as well.
@@ -191,20 +225,13 @@ pub(crate) fn number(path: &str) -> i64 {
             &raw mut answer.size,
         )
     };
-    let Answer { data, size } = answer;
-    if status != OK || data.is_null() {
-        return -1;
-    }
-    let number = if size == size_of::<i64>() {
+    let number = if status == OK && answer.size == size_of::<i64>() && !answer.data.is_null() {
         // SAFETY: the host has filled that many bytes.
-        unsafe { data.cast::<i64>().read_unaligned() }
+        unsafe { answer.data.cast::<i64>().read_unaligned() }
     } else {
         -1
     };
-    if let Ok(layout) = Layout::array::<u8>(size) {
-        // SAFETY: the buffer comes from `allocate`, with this size; nobody else has it.
-        unsafe { dealloc(data, layout) };
-    }
+    answer.give_back();
     number
 }
 

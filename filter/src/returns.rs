@@ -90,7 +90,7 @@ impl Returns {
 
     fn has_others(&mut self) -> bool {
         if let Crowd::Alone(gauge) = self.crowd {
-            if host::metric(gauge).is_some_and(|workers| workers <= 1) {
+            if host::metric(gauge) <= 1 {
                 return false;
             }
             self.crowd = Crowd::Others;

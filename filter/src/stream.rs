@@ -251,9 +251,9 @@ impl Stream {
 
     fn begin(&mut self, shared: &mut Shared, returns: &mut Returns) -> bool {
         let engine = &mut shared.engine;
-        let block = host::request_headers();
+        let lines = host::request_headers();
         let input = RequestInput {
-            headers: HeaderBlock::new(&block),
+            headers: HeaderBlock::new(lines.as_bytes()),
             now_unix_nanos: host::now_unix_nanos(),
             direction: if engine.needs_listener_direction() {
                 listener_direction()

@@ -29,7 +29,7 @@ pub(crate) struct Shared {
     pub(crate) entropy: HostEntropy,
     /// Whether the overwritten-context warning was logged: once is help, once per request is not.
     pub(crate) warned_of_overwriting: bool,
-    /// Parts of requests so far, to time one now and then.
+    /// Parts of requests since one was timed.
     pub(crate) parts: u32,
     /// Whether the module was seen to stand in an upstream filter chain.
     pub(crate) upstream_chain: bool,
@@ -41,10 +41,11 @@ impl Shared {
     /// The time, if the part of a request that begins now is one of those that are timed; else 0.
     pub(crate) fn start_timer(&mut self) -> u64 {
         self.parts = self.parts.wrapping_add(1);
-        if self.parts.is_multiple_of(TIMED_EVERY) {
-            return host::now_unix_nanos();
+        if self.parts < TIMED_EVERY {
+            return 0;
         }
-        0
+        self.parts = 0;
+        host::now_unix_nanos()
     }
 
     /// Counts the time since [`Shared::start_timer`].
