@@ -54,9 +54,6 @@ pub struct Key<'a> {
     pub charged: bool,
     /// Tenant; empty when the policy names none.
     pub tenant: &'a [u8],
-    /// What stands for the three texts, where each of them has a number: then most requests are
-    /// counted without writing a key.
-    pub numbers: Option<Numbers>,
 }
 
 /// Numbers of the texts of a key: equal ones mean equal texts as long as a ledger lives.
@@ -71,29 +68,27 @@ pub struct Numbers {
 }
 
 impl Key<'_> {
-    /// All of the key in one number; [`UNNUMBERED`] where a text has none.
-    fn packed(&self) -> u64 {
-        let Some(numbers) = self.numbers else {
-            return UNNUMBERED;
-        };
-        let classes = [
-            self.direction as u8,
-            self.status as u8,
-            self.tag as u8,
-            u8::from(self.charged),
-        ];
-        // Each of the four has eight values at most, and the bit above says that this is a key.
-        let classes = classes
-            .iter()
-            .fold(1, |packed, class| packed << 3 | u64::from(*class));
-        let texts = [numbers.route, numbers.peer, numbers.tenant];
-        let texts = texts.iter();
-        texts.fold(classes, |packed, number| packed << 16 | u64::from(*number))
+    /// All of the key in one number; its texts are those that have these numbers.
+    #[must_use]
+    pub fn packed(&self, numbers: Numbers) -> u64 {
+        // Of each class there are at most eight, and the bit above them says that this is a key.
+        let charged = u64::from(self.charged);
+        let classes = 1 << 12
+            | (self.direction as u64) << 9
+            | (self.status as u64) << 6
+            | (self.tag as u64) << 3
+            | charged;
+        let Numbers {
+            route,
+            peer,
+            tenant,
+        } = numbers;
+        classes << 48 | u64::from(route) << 32 | u64::from(peer) << 16 | u64::from(tenant)
     }
 }
 
-/// No key packs to it.
-const UNNUMBERED: u64 = 0;
+/// No key packs to it: a key whose texts have no numbers.
+pub const UNNUMBERED: u64 = 0;
 
 /// How a request ended, coarsely.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -207,6 +202,9 @@ const PLACES: usize = 256;
 /// A packed key and where its sums stand.
 type Place = (u64, u32);
 
+/// Neither a packed key nor [`UNNUMBERED`].
+const NO_PLACE: Place = (u64::MAX, 0);
+
 /// Counts since the last seal.
 #[derive(Debug)]
 pub struct Ledger {
@@ -239,21 +237,28 @@ impl Ledger {
         }
     }
 
-    /// Counts one request.
-    pub fn add(&mut self, key: &Key<'_>, amounts: &Amounts) {
-        let packed = key.packed();
-        let at = match self.recent.get(place_of(packed)) {
-            Some((known, at)) if *known == packed && packed != UNNUMBERED => *at,
-            _ => self.find(key, packed),
-        };
+    /// Counts one request if its packed key was counted lately; else [`Ledger::add`] has to.
+    #[must_use]
+    pub fn add_packed(&mut self, packed: u64, amounts: &Amounts) -> bool {
+        if let Some((known, at)) = self.recent.get(place_of(packed))
+            && *known == packed
+            && let Some(sums) = self.sums.get_mut(*at as usize)
+        {
+            sums.add(amounts);
+            return true;
+        }
+        false
+    }
+
+    /// Counts one request by the texts of its key, and remembers where by its packed key.
+    pub fn add(&mut self, key: &Key<'_>, packed: u64, amounts: &Amounts) {
+        let at = self.find(key, packed);
         if let Some(sums) = self.sums.get_mut(at as usize) {
             sums.add(amounts);
         }
     }
 
     /// Where a key is counted that was not counted lately.
-    #[cold]
-    #[inline(never)]
     fn find(&mut self, key: &Key<'_>, packed: u64) -> u32 {
         write_key(key, &mut self.scratch);
         let mut found = self.keys.get(&self.scratch).copied();
@@ -269,8 +274,11 @@ impl Ledger {
             return self.find_or_insert();
         }
         let at = found.take().unwrap_or_else(|| self.find_or_insert());
+        if packed == UNNUMBERED {
+            return at;
+        }
         if self.recent.is_empty() {
-            self.recent.resize(PLACES, (UNNUMBERED, 0));
+            self.recent.resize(PLACES, NO_PLACE);
         }
         if let Some(place) = self.recent.get_mut(place_of(packed)) {
             *place = (packed, at);

@@ -38,6 +38,10 @@ pub struct Settings {
     kept: Vec<Attribute>,
     /// Whether the policy names a tenant; then it is the first value that is kept.
     pub(crate) with_tenant: bool,
+    /// Whether responses carry news, and so whether requests in flight are followed.
+    pub(crate) has_return_channel: bool,
+    /// Whether that news says what calls have cost.
+    pub(crate) carries_costs: bool,
     /// Baggage keys that any condition asks for.
     pub(crate) baggage_keys: Vec<Box<str>>,
     /// Whether any condition asks for the HTTP version.
@@ -65,7 +69,12 @@ impl Settings {
         let asked = asked_attributes(policy, &sampler);
         let needs_protocol = asked.contains(&&Attribute::NetworkProtocolVersion);
         let baggage_keys = baggage_keys(policy, &asked);
+        let propagation = &policy.propagation;
+        let carries = propagation.return_channel.carries;
+        let owns_context = propagation.mode == Mode::Owner;
         Self {
+            has_return_channel: carries != ReturnDetail::Off && owns_context,
+            carries_costs: carries == ReturnDetail::Costs && owns_context,
             policy: policy.clone(),
             sampler,
             prices,
@@ -108,12 +117,6 @@ impl Settings {
     /// Whether this filter writes all three headers, or only baggage beside Envoy's own tracer.
     pub(crate) fn owns_context(&self) -> bool {
         self.policy.propagation.mode == Mode::Owner
-    }
-
-    /// Whether responses carry news, and so whether requests in flight are followed.
-    pub(crate) fn has_return_channel(&self) -> bool {
-        let propagation = &self.policy.propagation;
-        propagation.return_channel.carries != ReturnDetail::Off && self.owns_context()
     }
 
     /// Whether this hop charges a request to `authority`: a call crosses two proxies and must be

@@ -303,16 +303,13 @@ impl StreamEnd {
     /// The stream was reset or timed out on the side of the service.
     #[must_use]
     pub fn reset(&self) -> bool {
-        self.reset_kind().is_some()
+        // Nearly no stream has a flag.
+        self.response_flags != 0 && self.reset_kind().is_some()
     }
 
     /// The kind of reset, as `error.type` (OTel: a low-cardinality name when there is no status).
     #[must_use]
     pub fn reset_kind(&self) -> Option<&'static str> {
-        // Nearly every stream: two looks at its end cost next to nothing.
-        if self.response_flags == 0 {
-            return None;
-        }
         // What was upgraded (a WebSocket) ends when either side closes its connection.
         let ordinary = match self.http_status {
             Some(101) => flag::UPSTREAM_CONNECTION_TERMINATION,

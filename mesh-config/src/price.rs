@@ -163,9 +163,16 @@ impl PriceTable {
     /// The own cost of one operation, by number. `bytes` are those of request and response bodies.
     #[must_use]
     pub fn cost_of(&self, operation: OperationId, duration_ns: u64, bytes: u64) -> NanoUsd {
-        if let Some(cost) = self.small_cost_of(operation, duration_ns, bytes) {
-            return cost;
+        match self.small_cost_of(operation, duration_ns, bytes) {
+            Some(cost) => cost,
+            None => self.large_cost_of(operation, duration_ns, bytes),
         }
+    }
+
+    /// [`PriceTable::cost_of`] for any numbers.
+    #[cold]
+    #[inline(never)]
+    fn large_cost_of(&self, operation: OperationId, duration_ns: u64, bytes: u64) -> NanoUsd {
         // At most 64 + 32 + 12 and 64 + 32 + 19 bits: their sum cannot overflow.
         let duration =
             u128::from(duration_ns) * u128::from(self.duration_ppm_per_100ms) * DURATION_WEIGHT;
@@ -188,10 +195,11 @@ impl PriceTable {
         duration_ns: u64,
         bytes: u64,
     ) -> Option<NanoUsd> {
-        let duration = product(duration_ns, u64::from(self.duration_ppm_per_100ms))?;
-        let duration = product(duration, DURATION_WEIGHT as u64)?;
-        let size = product(bytes, u64::from(self.size_ppm_per_mib))?;
-        let size = product(size, SIZE_WEIGHT as u64)?;
+        // At most 32 + 12 and 32 + 19 bits.
+        let duration = u64::from(self.duration_ppm_per_100ms) * DURATION_WEIGHT as u64;
+        let duration = product(duration_ns, duration)?;
+        let size = u64::from(self.size_ppm_per_mib) * SIZE_WEIGHT as u64;
+        let size = product(bytes, size)?;
         let base = self.base_of(operation).as_nanos();
         // The one that stands beside both is a whole number of bases: nothing to round there.
         let above = product(duration.checked_add(size)?, base)?;

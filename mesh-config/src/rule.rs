@@ -64,10 +64,24 @@ impl Condition {
 
     /// Whether the condition holds, as far as `attributes` knows.
     pub fn eval(&self, attributes: &impl Attributes) -> Tri {
-        match (&self.program.comparison, attributes.measures()) {
+        self.eval_with(attributes.measures(), attributes)
+    }
+
+    /// The same for whoever evaluates many: `measures` are those of the attributes.
+    pub(crate) fn eval_with(
+        &self,
+        measures: Option<&Measures>,
+        attributes: &dyn Attributes,
+    ) -> Tri {
+        match (&self.program.comparison, measures) {
             (Some(comparison), Some(measures)) => comparison.eval(measures),
             _ => self.program.eval(attributes),
         }
+    }
+
+    /// Whether [`Measures`] alone decide it.
+    pub(crate) const fn compares_measure(&self) -> bool {
+        self.program.comparison.is_some()
     }
 
     /// The attributes that an evaluation may ask for, each once.

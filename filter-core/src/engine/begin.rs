@@ -30,7 +30,7 @@ struct Request<'r> {
     accepted: Accepted,
 }
 
-/// What the policy's conditions say at the head, beside the labels.
+/// What the policy's conditions say at the head, beside the labels. Filled in place.
 struct Asked {
     verdict: Verdict,
     /// Whether the client may be told what its trace has cost.
@@ -39,6 +39,15 @@ struct Asked {
     explains: bool,
     /// Budget that the policy grants, at a gateway.
     granted: Option<NanoUsd>,
+}
+
+impl Asked {
+    const NOTHING: Self = Self {
+        verdict: Verdict::NOTHING,
+        tells_client: false,
+        explains: false,
+        granted: None,
+    };
 }
 
 impl Engine {
@@ -82,7 +91,8 @@ impl Engine {
             incoming: &incoming,
         };
         self.remember(&request, &mut state.facts);
-        let asked = self.decide(&request, state);
+        let mut asked = Asked::NOTHING;
+        self.decide(&request, state, &mut asked);
         let out = self.charge(&request, state, &asked);
         self.writer.write(&incoming, &out, &mut self.counters);
         self.side(&request, state, &asked, out.with_own_members);
@@ -115,7 +125,13 @@ impl Engine {
 
     /// Asks every condition that can matter now. Operation type, data class and human review first,
     /// by the policy's mappings in this order, so that a later one can ask for an earlier one.
-    fn ask(&self, request: &Request<'_>, state: &mut RequestState, base: BaseRate) -> Asked {
+    fn ask(
+        &self,
+        request: &Request<'_>,
+        state: &mut RequestState,
+        base: BaseRate,
+        asked: &mut Asked,
+    ) {
         let policy = &self.settings.policy;
         let unclassified = self.settings.default_tag();
         let mut tag = request.accepted.tag;
@@ -144,19 +160,18 @@ impl Engine {
         let hitl_required = policy.attributes.needs_human(&view);
         let human = u64::from(hitl_required);
         view.measures.set(Measure::HitlRequired, human);
-        let mut asked = Asked {
-            // In companion mode the decision is that of Envoy's tracer.
-            verdict: if state.owns_context {
-                self.settings.sampler.head_with(&view, base)
-            } else {
-                Verdict::NOTHING
-            },
-            tells_client: false,
-            explains: policy.debug.explain && policy.debug.explain_when.eval(&view).is_true(),
-            granted: None,
-        };
+        // In companion mode the decision is that of Envoy's tracer.
+        if state.owns_context {
+            self.settings
+                .sampler
+                .head_into(&view, base, &mut asked.verdict);
+        }
+        let debug = &policy.debug;
+        if debug.explain {
+            asked.explains = debug.explain_when.eval(&view).is_true();
+        }
         if state.direction == Direction::Gateway {
-            self.ask_at_gateway(&view, &mut asked);
+            self.ask_at_gateway(&view, asked);
         }
         state.labels = Labels {
             operation,
@@ -164,7 +179,6 @@ impl Engine {
             tag: tag.unwrap_or(unclassified),
             hitl_required,
         };
-        asked
     }
 
     #[inline(never)]
@@ -176,14 +190,14 @@ impl Engine {
     }
 
     /// The decision at the head, with the labels.
-    fn decide(&mut self, request: &Request<'_>, state: &mut RequestState) -> Asked {
+    fn decide(&mut self, request: &Request<'_>, state: &mut RequestState, asked: &mut Asked) {
         let accepted = &request.accepted;
         let undecided = accepted.sampling == Parent::Unknown;
         let mut base = BaseRate::Policy;
         if self.rates.is_some() && state.owns_context {
             base = self.base_rate(undecided, state.facts.route());
         }
-        let asked = self.ask(request, state, base);
+        self.ask(request, state, base, asked);
         let explicit = request.incoming.explicit_randomness();
         let randomness = explicit.unwrap_or_else(|| Randomness::from_trace_id(state.trace_id));
         let head = &mut state.head;
@@ -191,7 +205,7 @@ impl Engine {
         head.explicit_randomness = explicit.is_some();
         if !state.owns_context {
             follow(request, head);
-            return asked;
+            return;
         }
         let verdict = &asked.verdict;
         let decision = decide(accepted.sampling, randomness, verdict.threshold);
@@ -215,7 +229,6 @@ impl Engine {
         };
         self.counters.bump(counter);
         self.counters.reason(state.head.reason);
-        asked
     }
 
     /// Only where nobody whom we believe has decided yet: floors at every hop would keep pieces of
@@ -297,7 +310,7 @@ impl Engine {
         asked: &Asked,
         with_own_members: bool,
     ) {
-        if !self.settings.has_return_channel() {
+        if !self.settings.has_return_channel {
             return;
         }
         let side = &mut state.side;
@@ -312,7 +325,7 @@ impl Engine {
         side.hears = gateway;
         side.guards = !gateway;
         side.tells_client = asked.tells_client;
-        side.sums_up = gateway && self.carries_costs();
+        side.sums_up = gateway && self.settings.carries_costs;
     }
 }
 

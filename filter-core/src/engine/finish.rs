@@ -2,7 +2,7 @@
 
 use mesh_config::money::NanoUsd;
 use mesh_config::policy::Direction;
-use mesh_config::rule::{Known, Measures};
+use mesh_config::rule::{Known, Measure, Measures};
 use mesh_config::sampling::{Reason, Threshold, Verdict};
 
 use super::Engine;
@@ -10,7 +10,7 @@ use super::llm;
 use super::reply::{Letter, mark_of};
 use crate::counters::Counter;
 use crate::headers::host_of;
-use crate::ledger::{Amounts, Key, Numbers, StatusClass, cut};
+use crate::ledger::{Amounts, Key, Numbers, StatusClass, UNNUMBERED, cut};
 use crate::reply::{Mark, earlier};
 use crate::span::{self, Finished};
 use crate::state::{Details, RequestState, StreamEnd, Wanted};
@@ -19,10 +19,10 @@ use crate::view::{EndView, View};
 /// How a stream ended, or how far it has come, seen by the rules.
 pub(super) struct Ending<'e> {
     pub(super) end: &'e StreamEnd,
-    pub(super) duration_nanos: u64,
-    pub(super) error: bool,
-    /// This hop's exclusive cost; zero where the other side of the call charges.
-    pub(super) cost: NanoUsd,
+    /// Whether it was reset on the side of the service.
+    pub(super) reset: bool,
+    /// With this hop's exclusive cost; zero where the other side of the call charges.
+    pub(super) amounts: Amounts,
     /// What is known of the whole trace's cost, where replies carry costs.
     pub(super) trace_cost: Option<NanoUsd>,
     /// Whether the stream is over; else values only grow and what is not known is open.
@@ -36,12 +36,23 @@ struct Kept {
     threshold: Option<Threshold>,
 }
 
-/// What became of a request.
-struct Outcome {
-    kept: Option<Kept>,
-    /// Why the callers should keep their spans, by what this hop saw itself.
-    mark: Option<Mark>,
-}
+/// What is known of the measures while the response has only begun, without an error so far.
+const GROWING: [Known; Measure::ALL.len()] = [
+    Known::Nothing,
+    Known::Exactly,
+    Known::AtLeast,
+    Known::AtLeast,
+    Known::AtLeast,
+];
+
+/// The same with one.
+const GROWING_ERROR: [Known; Measure::ALL.len()] = [
+    Known::Exactly,
+    Known::Exactly,
+    Known::AtLeast,
+    Known::AtLeast,
+    Known::AtLeast,
+];
 
 impl Engine {
     /// Ends a request that [`Engine::request`] has begun. `details` is called only when the span
@@ -64,38 +75,77 @@ impl Engine {
         details: impl FnOnce(Wanted) -> Details,
     ) -> Option<Letter> {
         self.counters.bump(Counter::Ended);
-        let errors = &self.settings.policy.sampling.error_classes;
-        let error = errors.is_error(end.http_status, end.grpc_status, end.reset());
-        if error {
-            self.counters.bump(Counter::Errors);
+        let ending = self.ending(state, end);
+        if state.llm.is_some() {
+            self.count_llm(state, end.now_unix_nanos);
         }
-        let cost = self.own_cost(state, end.now_unix_nanos, end.body_bytes());
-        let ending = Ending {
-            end,
-            duration_nanos: end.now_unix_nanos.saturating_sub(state.start_unix_nanos),
-            error,
-            cost,
-            trace_cost: self.trace_cost(state, cost, state.side.below().cost),
-            over: true,
-        };
-        let priced = llm::token_cost(&self.settings, state, end.now_unix_nanos).is_some();
-        self.count_llm(state, priced);
         self.count_ended(state, &ending);
         // In companion mode the span is Envoy's, and so is the decision to keep it.
         if !state.owns_context {
             return None;
         }
-        let Outcome { kept, mark } = self.outcome(state, &ending);
-        if let Some(kept) = kept {
+        let mut verdict = Verdict::NOTHING;
+        let flooded = self.verdict_at_end(state, &ending, &mut verdict);
+        let threshold = verdict.threshold;
+        let at_end = threshold.filter(|th| th.keeps(state.head.randomness));
+        if let Some(kept) = self.kept(state, at_end, verdict.reason) {
             let details = details(self.settings.wanted(state.direction));
             state.facts.protocol = state.facts.protocol.or(details.protocol);
             self.record(state, &ending, &kept, &details);
+        } else if flooded {
+            self.counters.reason(Reason::ErrorFlood);
         }
+        match state.direction {
+            Direction::Auto | Direction::Inbound => None,
+            Direction::Outbound | Direction::Gateway => {
+                let mark = at_end.and_then(|_| mark_of(&verdict));
+                self.tell(state, &ending, mark)
+            }
+        }
+    }
+
+    /// How a request has ended.
+    fn ending<'e>(&mut self, state: &RequestState, end: &'e StreamEnd) -> Ending<'e> {
+        let reset = end.reset();
+        let errors = &self.settings.policy.sampling.error_classes;
+        let error = errors.is_error(end.http_status, end.grpc_status, reset);
+        if error {
+            self.counters.bump(Counter::Errors);
+        }
+        let cost = self.own_cost(state, end.now_unix_nanos, end.body_bytes());
+        Ending {
+            end,
+            reset,
+            amounts: Amounts {
+                error,
+                cost,
+                request_bytes: end.request_bytes,
+                response_bytes: end.response_bytes,
+                duration_nanos: end.now_unix_nanos.saturating_sub(state.start_unix_nanos),
+            },
+            trace_cost: if self.settings.carries_costs {
+                self.trace_cost(state, cost, state.side.below().cost)
+            } else {
+                None
+            },
+            over: true,
+        }
+    }
+
+    /// What a caller should be told of a call that has ended, or the counters of a gateway.
+    #[inline(never)]
+    fn tell(
+        &mut self,
+        state: &mut RequestState,
+        ending: &Ending<'_>,
+        mark: Option<Mark>,
+    ) -> Option<Letter> {
         if let (Direction::Gateway, Some(cost)) = (state.direction, ending.trace_cost) {
             self.counters.bump(Counter::EdgeTraces);
             self.counters.add(Counter::EdgeTraceCost, cost.as_nanos());
         }
-        self.letter(state, mark, ending.cost)
+        let mark = earlier(state.head_mark(), mark);
+        self.letter(state, mark, ending.amounts.cost)
     }
 
     /// Ends a stream that [`Engine::request`] has left alone.
@@ -120,7 +170,6 @@ impl Engine {
             tag: self.settings.default_tag(),
             charged: false,
             tenant: b"",
-            numbers: None,
         };
         let amounts = Amounts {
             error,
@@ -128,47 +177,45 @@ impl Engine {
             response_bytes: end.response_bytes,
             ..Amounts::default()
         };
-        self.outlet.count(&key, &amounts);
+        self.outlet.count(&key, UNNUMBERED, &amounts);
     }
 
     /// Counts an ended request in the ledger, whatever sampling decides.
     fn count_ended(&mut self, state: &RequestState, ending: &Ending<'_>) {
         let end = ending.end;
-        let facts = &state.facts;
-        let mut numbers = Numbers {
-            route: facts.route_number,
-            ..Numbers::default()
-        };
         let mut key = Key {
             direction: state.direction,
             peer: b"",
-            route: facts.route(),
-            status: StatusClass::of(end.http_status, end.grpc_status, end.reset()),
+            route: b"",
+            status: StatusClass::of(end.http_status, end.grpc_status, ending.reset),
             tag: state.labels.tag,
             charged: state.charged,
             tenant: b"",
-            numbers: None,
+        };
+        let mut numbers = Numbers {
+            route: state.facts.route_number,
+            ..Numbers::default()
         };
         let mut numbered = true;
         if state.direction == Direction::Outbound {
-            key.peer = cut(host_of(facts.authority()));
+            key.peer = cut(host_of(state.facts.authority()));
             let number = self.peers.admit(key.peer);
             numbered = number.is_some();
             numbers.peer = number.unwrap_or_default();
         }
         if self.settings.with_tenant {
-            let tenant = facts.kept(0).unwrap_or_default();
+            let tenant = state.facts.kept(0).unwrap_or_default();
             (numbers.tenant, key.tenant) = self.tenants.name(tenant);
         }
-        key.numbers = numbered.then_some(numbers);
-        let amounts = Amounts {
-            error: ending.error,
-            cost: ending.cost,
-            request_bytes: end.request_bytes,
-            response_bytes: end.response_bytes,
-            duration_nanos: ending.duration_nanos,
+        let packed = if numbered {
+            key.packed(numbers)
+        } else {
+            UNNUMBERED
         };
-        self.outlet.count(&key, &amounts);
+        if !self.outlet.count_packed(packed, &ending.amounts) {
+            key.route = state.facts.route();
+            self.outlet.count(&key, packed, &ending.amounts);
+        }
     }
 
     /// This hop's exclusive cost; zero where the other side of the call charges.
@@ -184,7 +231,9 @@ impl Engine {
         if let Some(settled) = state.side.settled {
             return settled;
         }
-        if let Some(tokens) = llm::token_cost(&self.settings, state, now_unix_nanos) {
+        if state.llm.is_some()
+            && let Some(tokens) = llm::token_cost(&self.settings, state, now_unix_nanos)
+        {
             return tokens;
         }
         let duration_nanos = now_unix_nanos.saturating_sub(state.start_unix_nanos);
@@ -192,56 +241,58 @@ impl Engine {
         table.cost_of(state.labels.operation, duration_nanos, bytes)
     }
 
-    /// Whether this hop's span is kept: by the decision at the head, by an end-of-stream rule, or
-    /// because a call further down was kept.
-    fn outcome(&mut self, state: &mut RequestState, ending: &Ending<'_>) -> Outcome {
-        let (verdict, flooded) = self.verdict_at_end(state, ending);
-        let randomness = state.head.randomness;
-        let at_end = verdict.threshold.filter(|th| th.keeps(randomness));
-        let mark = at_end.and_then(|_| mark_of(&verdict));
-        let kept = match (state.head.keep, at_end, state.side.below().mark) {
-            (true, at_end, _) => Some(Kept {
+    /// Whether this hop's span is kept: by the decision at the head, by an end-of-stream rule
+    /// (`at_end`, for `reason`), or because a call further down was kept.
+    fn kept(
+        &mut self,
+        state: &RequestState,
+        at_end: Option<Threshold>,
+        reason: Reason,
+    ) -> Option<Kept> {
+        if state.head.keep {
+            return Some(Kept {
                 reason: state.head.reason,
                 threshold: combined(state.head.threshold, at_end),
-            }),
-            (false, Some(threshold), _) => Some(self.promoted(verdict.reason, Some(threshold))),
-            // With which probability is not known: no threshold, so nothing is extrapolated from it.
-            (false, None, Some(_)) => Some(self.promoted(Reason::Descendant, None)),
-            (false, None, None) => {
-                if flooded {
-                    self.counters.reason(Reason::ErrorFlood);
-                }
-                None
-            }
-        };
-        Outcome {
-            kept,
-            mark: earlier(state.head_mark(), mark),
+            });
         }
-    }
-
-    fn promoted(&mut self, reason: Reason, threshold: Option<Threshold>) -> Kept {
+        let reason = if at_end.is_some() {
+            reason
+        } else if state.side.has_mark() {
+            // With which probability is not known: no threshold, so nothing is extrapolated from it.
+            Reason::Descendant
+        } else {
+            return None;
+        };
         self.counters.bump(Counter::Promoted);
         self.counters.reason(reason);
-        Kept { reason, threshold }
+        Some(Kept {
+            reason,
+            threshold: at_end,
+        })
     }
 
     /// What the end-of-stream rules say. A flood of client errors keeps only its allowance: above it
-    /// (the second value) the request counts as any other, so the rules are asked again without the
+    /// (then this is true) the request counts as any other, so the rules are asked again without the
     /// error.
     pub(super) fn verdict_at_end(
         &mut self,
         state: &mut RequestState,
         ending: &Ending<'_>,
-    ) -> (Verdict, bool) {
-        let verdict = self.end_verdict(state, ending, ending.error);
-        let client_error = ending.error && matches!(ending.end.http_status, Some(400..=499));
+        verdict: &mut Verdict,
+    ) -> bool {
+        let error = ending.amounts.error;
+        self.end_verdict(state, ending, error, verdict);
+        if !error || !matches!(ending.end.http_status, Some(400..=499)) {
+            return false;
+        }
         let kept = verdict.threshold;
         let kept = kept.is_some_and(|threshold| threshold.keeps(state.head.randomness));
-        if client_error && kept && self.flood_cap_reached(state, ending.end) {
-            return (self.end_verdict(state, ending, false), true);
+        if !kept || !self.flood_cap_reached(state, ending.end) {
+            return false;
         }
-        (verdict, false)
+        *verdict = Verdict::NOTHING;
+        self.end_verdict(state, ending, false, verdict);
+        true
     }
 
     /// Whether the allowance for client errors is used up. A request asks once.
@@ -256,19 +307,47 @@ impl Engine {
         reached
     }
 
-    fn end_verdict(&self, state: &RequestState, ending: &Ending<'_>, error: bool) -> Verdict {
+    fn end_verdict(
+        &self,
+        state: &RequestState,
+        ending: &Ending<'_>,
+        error: bool,
+        verdict: &mut Verdict,
+    ) {
         // While the response has only begun these still grow, and an error may still come.
-        let known = if ending.over {
-            Known::Exactly
-        } else {
-            Known::AtLeast
+        let known = match (ending.over, error) {
+            (true, _) => [Known::Exactly; Measure::ALL.len()],
+            (false, true) => GROWING_ERROR,
+            (false, false) => GROWING,
         };
-        let of_error = if ending.over || error {
-            Known::Exactly
-        } else {
-            Known::Nothing
+        let cost = state.path_cost.saturating_add(ending.amounts.cost);
+        let measures = Measures {
+            numbers: [
+                u64::from(error),
+                u64::from(state.labels.hitl_required),
+                state.labels.tag as u64,
+                ending.amounts.duration_nanos,
+                cost.as_nanos(),
+            ],
+            known,
         };
-        let cost = state.path_cost.saturating_add(ending.cost);
+        let sampler = &self.settings.sampler;
+        if sampler.end_compares_measures() {
+            sampler.end_into(&measures, verdict);
+        } else {
+            self.end_verdict_of_all(state, ending, measures, verdict);
+        }
+    }
+
+    /// The same where a rule asks for more than measures.
+    #[inline(never)]
+    fn end_verdict_of_all(
+        &self,
+        state: &RequestState,
+        ending: &Ending<'_>,
+        measures: Measures,
+        verdict: &mut Verdict,
+    ) {
         let view = View {
             settings: &self.settings,
             identity: &self.identity,
@@ -276,23 +355,14 @@ impl Engine {
             facts: &state.facts,
             headers: None,
             operation: self.settings.operation(state.labels.mapping).1,
-            measures: Measures {
-                numbers: [
-                    u64::from(error),
-                    u64::from(state.labels.hitl_required),
-                    state.labels.tag as u64,
-                    ending.duration_nanos,
-                    cost.as_nanos(),
-                ],
-                known: [of_error, Known::Exactly, known, known, known],
-            },
+            measures,
             end: Some(EndView {
                 end: ending.end,
                 trace_cost: ending.trace_cost,
                 over: ending.over,
             }),
         };
-        self.settings.sampler.end(&view)
+        self.settings.sampler.end_into(&view, verdict);
     }
 
     fn record(
@@ -309,14 +379,14 @@ impl Engine {
             end: ending.end,
             details,
             redactor: &settings.redactor,
-            error: ending.error,
+            error: ending.amounts.error,
             reason: kept.reason,
             threshold: kept.threshold,
-            cost: ending.cost,
+            cost: ending.amounts.cost,
             llm: llm::used(settings, state),
             priced_by_tokens: llm::token_cost(settings, state, now).is_some(),
             descendant: state.side.below().mark,
-            subtree_cost: self.subtree_cost(state, ending.cost),
+            subtree_cost: self.subtree_cost(state, ending.amounts.cost),
             price_version: table.version(),
             operation: settings.operation(state.labels.mapping).1,
             retention_days: settings

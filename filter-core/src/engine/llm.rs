@@ -65,7 +65,9 @@ impl Engine {
     }
 
     /// Counts how the metering of a call went.
-    pub(super) fn count_llm(&mut self, state: &RequestState, priced: bool) {
+    #[inline(never)]
+    pub(super) fn count_llm(&mut self, state: &RequestState, now_unix_nanos: u64) {
+        let priced = token_cost(&self.settings, state, now_unix_nanos).is_some();
         let Some(known) = used(&self.settings, state).map(|used| used.tokens.is_some()) else {
             return;
         };
@@ -89,6 +91,7 @@ pub(super) fn used<'c>(settings: &'c Settings, state: &'c RequestState) -> Optio
 }
 
 /// What the tokens cost, if they are known and priced.
+#[inline(never)]
 pub(super) fn token_cost(
     settings: &Settings,
     state: &RequestState,

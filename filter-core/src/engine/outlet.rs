@@ -37,10 +37,16 @@ impl Outlet {
         }
     }
 
+    /// Counts a request that has ended, if the ledger knows its packed key; else
+    /// [`Outlet::count`] has to.
+    pub(super) fn count_packed(&mut self, packed: u64, amounts: &Amounts) -> bool {
+        !self.flush.is_enabled() || self.ledger.add_packed(packed, amounts)
+    }
+
     /// Counts a request that has ended.
-    pub(super) fn count(&mut self, key: &Key<'_>, amounts: &Amounts) {
+    pub(super) fn count(&mut self, key: &Key<'_>, packed: u64, amounts: &Amounts) {
         if self.flush.is_enabled() {
-            self.ledger.add(key, amounts);
+            self.ledger.add(key, packed, amounts);
         }
     }
 

@@ -17,13 +17,14 @@
 //! cost that a hop adds after its response has begun (`cost.settle: response` leaves none).
 
 use mesh_config::money::NanoUsd;
-use mesh_config::policy::{Direction, ReturnDetail, Settle};
+use mesh_config::policy::{Direction, Settle};
 use mesh_config::sampling::Verdict;
 
 use super::Engine;
 use super::companion::decimal;
 use super::finish::Ending;
 use crate::counters::Counter;
+use crate::ledger::Amounts;
 use crate::reply::in_flight::{InFlight, Ticket};
 use crate::reply::{Mark, News, Reply, ReplyText, earlier};
 use crate::state::{RequestState, StreamEnd};
@@ -83,6 +84,11 @@ impl Side {
         let mut below = self.heard;
         below.add(self.posted);
         below
+    }
+
+    /// Whether a call below was kept for a reason that concerns this hop.
+    pub(super) const fn has_mark(&self) -> bool {
+        self.heard.mark.is_some() || self.posted.mark.is_some()
     }
 
     /// Whether the other side of the call has charged it.
@@ -160,13 +166,13 @@ impl Engine {
     /// Whether this request's proxy says that it takes replies.
     pub(super) fn takes_replies(&self, direction: Direction, with_own_members: bool) -> bool {
         let hearing = matches!(direction, Direction::Outbound | Direction::Gateway);
-        hearing && with_own_members && self.settings.has_return_channel()
+        hearing && with_own_members && self.settings.has_return_channel
     }
 
     /// Registers a request that may cause calls. Call it once, after [`Engine::edits`].
     pub fn track(&mut self, state: &mut RequestState, in_flight: &mut InFlight) {
         let causes = state.direction != Direction::Outbound && !state.side.hears;
-        if !causes || !self.settings.has_return_channel() {
+        if !causes || !self.settings.has_return_channel {
             return;
         }
         let (ticket, forgotten) = in_flight.open(state.trace_id, state.span_id);
@@ -186,7 +192,7 @@ impl Engine {
     #[must_use]
     pub fn reaches_other_workers(&self) -> bool {
         let channel = &self.settings.policy.propagation.return_channel;
-        channel.across_workers && self.settings.has_return_channel()
+        channel.across_workers && self.settings.has_return_channel
     }
 
     /// What has to be read of the response to this request. `news` is what this worker knows.
@@ -216,10 +222,6 @@ impl Engine {
         state.charged && state.llm.is_none() && self.settings.policy.cost.settle == Settle::Response
     }
 
-    pub(super) fn carries_costs(&self) -> bool {
-        self.settings.policy.propagation.return_channel.carries == ReturnDetail::Costs
-    }
-
     /// Takes the beginning of a response.
     pub fn response(
         &mut self,
@@ -227,6 +229,12 @@ impl Engine {
         input: &ResponseInput<'_>,
         in_flight: &InFlight,
     ) -> ResponseEffects {
+        let side = &state.side;
+        let silent = !(side.hears || side.answers || side.tells_client || side.sums_up);
+        if silent && input.internal_header.is_none() && !self.settles_early(state) {
+            // There is nobody to tell, and nothing to say.
+            return ResponseEffects::default();
+        }
         let mut effects = self.learn(state, input);
         if self.settles_early(state) && state.side.settled.is_none() {
             state.side.settled = Some(self.cost_so_far(state, input));
@@ -234,7 +242,7 @@ impl Engine {
         let side = state.side;
         if side.answers || side.tells_client || side.sums_up {
             let news = self.subtree(state, input, in_flight);
-            let cost = self.carries_costs().then_some(news.cost);
+            let cost = self.settings.carries_costs.then_some(news.cost);
             if side.answers {
                 effects.reply = self.reply(state, news);
             }
@@ -276,14 +284,14 @@ impl Engine {
 
     /// What this hop and everything below it has cost, where replies carry costs.
     pub(super) fn subtree_cost(&self, state: &RequestState, own: NanoUsd) -> Option<NanoUsd> {
-        let carried = self.carries_costs() && self.settings.has_return_channel();
+        let carried = self.settings.carries_costs;
         carried.then(|| state.side.below().cost.saturating_add(own))
     }
 
     /// Whether what other workers have posted may still keep the span of this request, which ends.
     #[must_use]
     pub fn needs_mailbox_at_end(&self, state: &RequestState) -> bool {
-        let wanted = !state.head.keep || self.carries_costs();
+        let wanted = !state.head.keep || self.settings.carries_costs;
         wanted && state.side.ticket.is_some() && self.reaches_other_workers()
     }
 
@@ -336,10 +344,10 @@ impl Engine {
         own_cost: NanoUsd,
     ) -> Option<Letter> {
         let parent_id = state.parent_id?;
-        if state.direction != Direction::Outbound || !self.settings.has_return_channel() {
+        if state.direction != Direction::Outbound || !self.settings.has_return_channel {
             return None;
         }
-        let cost = if self.carries_costs() {
+        let cost = if self.settings.carries_costs {
             state.side.heard.cost.saturating_add(own_cost)
         } else {
             NanoUsd::ZERO
@@ -376,7 +384,7 @@ impl Engine {
             mark: self.own_mark(state, input, own, below),
             cost: own,
         });
-        if !self.carries_costs() {
+        if !self.settings.carries_costs {
             news.cost = NanoUsd::ZERO;
         }
         news
@@ -389,7 +397,7 @@ impl Engine {
         own: NanoUsd,
         below: NanoUsd,
     ) -> Option<NanoUsd> {
-        let carried = self.carries_costs() && self.settings.has_return_channel();
+        let carried = self.settings.carries_costs;
         carried.then(|| state.path_cost.saturating_add(own).saturating_add(below))
     }
 
@@ -418,13 +426,19 @@ impl Engine {
         let error = errors.is_error(end.http_status, end.grpc_status, false);
         let ending = Ending {
             end: &end,
-            duration_nanos: end.now_unix_nanos.saturating_sub(state.start_unix_nanos),
-            error,
-            cost,
+            reset: false,
+            amounts: Amounts {
+                error,
+                cost,
+                request_bytes: end.request_bytes,
+                response_bytes: end.response_bytes,
+                duration_nanos: end.now_unix_nanos.saturating_sub(state.start_unix_nanos),
+            },
             trace_cost: self.trace_cost(state, cost, below),
             over: false,
         };
-        let (verdict, _) = self.verdict_at_end(state, &ending);
+        let mut verdict = Verdict::NOTHING;
+        self.verdict_at_end(state, &ending, &mut verdict);
         let randomness = state.head.randomness;
         let by_end = verdict.threshold.is_some_and(|th| th.keeps(randomness));
         earlier(
@@ -437,7 +451,7 @@ impl Engine {
         if news.mark.is_some() {
             self.counters.bump(Counter::ReturnMarks);
         }
-        let worth_it = news.mark.is_some() || self.carries_costs();
+        let worth_it = news.mark.is_some() || self.settings.carries_costs;
         worth_it.then(|| {
             let charged = state.charged;
             Reply { news, charged }.write()

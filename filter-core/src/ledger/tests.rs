@@ -18,7 +18,6 @@ fn key<'a>(route: &'a [u8], status: StatusClass) -> Key<'a> {
         tag: DataTag::ExportOk,
         charged: true,
         tenant: b"",
-        numbers: None,
     }
 }
 
@@ -90,10 +89,15 @@ fn totals(body: &[u8]) -> (u64, u64, i64) {
 fn a_stock_decoder_reads_the_sums_and_dimensions_of_a_delta() {
     let mut ledger = Ledger::new(10);
     for _ in 0..3 {
-        ledger.add(&key(b"/pay", StatusClass::Success), &amounts(10_000));
+        ledger.add(
+            &key(b"/pay", StatusClass::Success),
+            UNNUMBERED,
+            &amounts(10_000),
+        );
     }
     ledger.add(
         &key(b"/pay", StatusClass::ServerError),
+        UNNUMBERED,
         &Amounts {
             error: true,
             ..amounts(7)
@@ -132,11 +136,11 @@ fn a_stock_decoder_reads_the_sums_and_dimensions_of_a_delta() {
 fn a_delta_is_sent_again_unchanged_until_it_is_acknowledged_and_nothing_is_dropped_meanwhile() {
     let mut ledger = Ledger::new(10);
     let (mut flush, mut counters) = (flush(), Counters::default());
-    ledger.add(&key(b"/a", StatusClass::Success), &amounts(1));
+    ledger.add(&key(b"/a", StatusClass::Success), UNNUMBERED, &amounts(1));
     assert!(flush.poll(0, &mut ledger, &mut counters).is_none());
     let (first, body) = flush.poll(5 * SECOND, &mut ledger, &mut counters).unwrap();
     for _ in 0..100 {
-        ledger.add(&key(b"/a", StatusClass::Success), &amounts(1));
+        ledger.add(&key(b"/a", StatusClass::Success), UNNUMBERED, &amounts(1));
     }
     assert!(
         flush.poll(6 * SECOND, &mut ledger, &mut counters).is_none(),
@@ -160,7 +164,7 @@ fn a_delta_is_sent_again_unchanged_until_it_is_acknowledged_and_nothing_is_dropp
 fn a_delta_without_an_answer_is_sent_again() {
     let mut ledger = Ledger::new(10);
     let (mut flush, mut counters) = (flush(), Counters::default());
-    ledger.add(&key(b"/a", StatusClass::Success), &amounts(1));
+    ledger.add(&key(b"/a", StatusClass::Success), UNNUMBERED, &amounts(1));
     assert!(flush.poll(0, &mut ledger, &mut counters).is_none());
     let first = flush.poll(5 * SECOND, &mut ledger, &mut counters).unwrap();
     assert_eq!(
@@ -175,6 +179,7 @@ fn keys_beyond_the_limit_are_counted_together_and_the_totals_stay_exact() {
     for route in 0..1000_u32 {
         ledger.add(
             &key(route.to_string().as_bytes(), StatusClass::Success),
+            UNNUMBERED,
             &amounts(1),
         );
     }
@@ -203,13 +208,16 @@ fn numbered_keys_are_counted_like_the_texts_they_stand_for() {
                 route: number,
                 ..Numbers::default()
             };
-            let with_numbers = Key {
-                numbers: rng.bool().then_some(numbers),
-                ..texted
+            let packed = if rng.bool() {
+                texted.packed(numbers)
+            } else {
+                UNNUMBERED
             };
             let added = amounts(rng.u64(0..1000));
-            plain.add(&texted, &added);
-            numbered.add(&with_numbers, &added);
+            plain.add(&texted, UNNUMBERED, &added);
+            if !numbered.add_packed(packed, &added) {
+                numbered.add(&texted, packed, &added);
+            }
         }
         assert_eq!(numbered.take_overflowed(), plain.take_overflowed());
         let (numbered, plain) = (numbered.take().sums, plain.take().sums);
@@ -221,7 +229,11 @@ fn numbered_keys_are_counted_like_the_texts_they_stand_for() {
 #[test]
 fn hostile_texts_cannot_forge_another_key() {
     let mut ledger = Ledger::new(10);
-    ledger.add(&key(b"/a\0evil", StatusClass::Success), &amounts(1));
+    ledger.add(
+        &key(b"/a\0evil", StatusClass::Success),
+        UNNUMBERED,
+        &amounts(1),
+    );
     let sums = ledger.take();
     let (encoded, _) = sums.sums.first().unwrap();
     let parts: Vec<_> = attributes(encoded).collect();

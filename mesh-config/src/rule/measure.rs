@@ -5,7 +5,7 @@
 //! Both say the same: a test compares them.
 
 use super::attribute::Attribute;
-use super::eval::{Lookup, Tri, Value};
+use super::eval::{Attributes, Lookup, Tri, Value};
 use super::lexer::Sign;
 use super::operand::Operand;
 use crate::DataTag;
@@ -107,6 +107,17 @@ impl Measures {
             Known::AtLeast => Lookup::AtLeast(measure.value(number)),
             Known::Exactly => Lookup::Value(measure.value(number)),
         }
+    }
+}
+
+/// For conditions that ask for nothing else.
+impl Attributes for Measures {
+    fn get(&self, attribute: &Attribute) -> Lookup<'_> {
+        Measure::of(attribute).map_or(Lookup::Unknown, |measure| self.lookup(measure))
+    }
+
+    fn measures(&self) -> Option<&Measures> {
+        Some(self)
     }
 }
 

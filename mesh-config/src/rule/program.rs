@@ -47,7 +47,7 @@ pub(super) struct Program {
 
 impl Program {
     /// Runs the program; an empty one is false.
-    pub(super) fn eval(&self, attributes: &impl Attributes) -> Tri {
+    pub(super) fn eval(&self, attributes: &dyn Attributes) -> Tri {
         // Most rules are one comparison: they need no stack.
         if let [Step::Test(index)] = *self.steps {
             return self.test(index, attributes);
@@ -81,7 +81,7 @@ impl Program {
         stack.pop()
     }
 
-    fn test(&self, index: u16, attributes: &impl Attributes) -> Tri {
+    fn test(&self, index: u16, attributes: &dyn Attributes) -> Tri {
         let Some(wanted) = self.tests.get(usize::from(index)) else {
             return Tri::False;
         };

@@ -95,6 +95,8 @@ pub struct Sampler {
     rules: Vec<Rule>,
     /// Those of them that can be open until the response has ended.
     late: Vec<Rule>,
+    /// Whether each of those compares a measure.
+    late_measured: bool,
     head: Vec<Attribute>,
     end: Vec<Attribute>,
 }
@@ -129,17 +131,19 @@ impl Sampler {
                 .any(|name| same_service(name, service));
         let rules = rules(policy);
         let (head, end) = needs(&classes, &rules);
+        let late: Vec<Rule> = rules
+            .iter()
+            .filter(|rule| rule.phase > Phase::Request)
+            .cloned()
+            .collect();
         Self {
             base: Rate::new(base),
             base_reason,
             floor: raises.map(Rate::new),
             adaptive: sampling.adaptive.enabled && !exempt,
             classes,
-            late: rules
-                .iter()
-                .filter(|rule| rule.phase > Phase::Request)
-                .cloned()
-                .collect(),
+            late_measured: late.iter().all(|rule| rule.condition.compares_measure()),
+            late,
             rules,
             head,
             end,
@@ -171,32 +175,47 @@ impl Sampler {
     /// [`Sampler::head`] where another hop may have decided already.
     pub fn head_with(&self, attributes: &impl Attributes, base: BaseRate) -> Verdict {
         let mut verdict = Verdict::NOTHING;
+        self.head_into(attributes, base, &mut verdict);
+        verdict
+    }
+
+    /// [`Sampler::head_with`] in place: `verdict` is [`Verdict::NOTHING`] before.
+    pub fn head_into(&self, attributes: &impl Attributes, base: BaseRate, verdict: &mut Verdict) {
         let base = if self.adaptive {
             base
         } else {
             BaseRate::Policy
         };
         match base {
-            BaseRate::Policy => self.offer_base(attributes, &mut verdict),
+            BaseRate::Policy => self.offer_base(attributes, verdict),
             BaseRate::Adaptive(threshold) => {
                 let threshold = Some(threshold);
                 verdict.offer(Rate { threshold }, Reason::AdaptiveRate, None);
             }
             BaseRate::Decided => {}
         }
-        offer_rules(&self.rules, attributes, &mut verdict);
+        offer_rules(&self.rules, attributes, verdict);
         if verdict.threshold.is_none() && base != BaseRate::Decided {
             verdict.reason = Reason::RateZero;
         }
-        verdict
+    }
+
+    /// Whether [`Measures`](crate::rule::Measures) are all that [`Sampler::end`] asks for.
+    pub const fn end_compares_measures(&self) -> bool {
+        self.late_measured
     }
 
     /// The verdict of what became known when the response has ended: only rules that could be
     /// open until then. It is to be combined with the head's; alone it keeps nothing.
     pub fn end(&self, attributes: &impl Attributes) -> Verdict {
         let mut verdict = Verdict::NOTHING;
-        offer_rules(&self.late, attributes, &mut verdict);
+        self.end_into(attributes, &mut verdict);
         verdict
+    }
+
+    /// [`Sampler::end`] in place: `verdict` is [`Verdict::NOTHING`] before.
+    pub fn end_into(&self, attributes: &impl Attributes, verdict: &mut Verdict) {
+        offer_rules(&self.late, attributes, verdict);
     }
 
     fn offer_base(&self, attributes: &impl Attributes, verdict: &mut Verdict) {
@@ -216,9 +235,10 @@ impl Sampler {
 
 /// One loop for the head and the end: what runs with every request is there once.
 #[inline(never)]
-fn offer_rules(rules: &[Rule], attributes: &impl Attributes, verdict: &mut Verdict) {
+fn offer_rules(rules: &[Rule], attributes: &dyn Attributes, verdict: &mut Verdict) {
+    let measures = attributes.measures();
     for rule in rules {
-        match rule.condition.eval(attributes) {
+        match rule.condition.eval_with(measures, attributes) {
             Tri::True => {
                 verdict.forced |= rule.rate.threshold == Some(Threshold::ALWAYS);
                 verdict.offer(rule.rate, rule.reason, rule.index);
