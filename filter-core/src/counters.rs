@@ -243,12 +243,14 @@ impl Counters {
         }
     }
 
-    /// Adds one to a counter.
+    /// Adds one to a counter. A call, because there are many of them in what every request runs.
+    #[inline(never)]
     pub fn bump(&mut self, counter: Counter) {
         self.add(counter, 1);
     }
 
     /// Counts a decision by its reason.
+    #[inline(never)]
     pub fn reason(&mut self, reason: Reason) {
         if let Some(slot) = self.reasons.get_mut(reason.index()) {
             *slot = slot.saturating_add(1);

@@ -117,8 +117,12 @@ impl Facts {
     pub(crate) fn copy_fixed(&mut self, headers: &RequestHeaders<'_>) {
         let path = headers.path();
         // The path twice: its route is at most a little longer.
-        let fixed = headers.method().len() + 2 * path.len() + headers.authority().len() + 24;
-        self.buffer = Vec::with_capacity(fixed.min(4 * MAX_VALUE_BYTES));
+        let texts = (headers.method().len())
+            .wrapping_add(headers.authority().len())
+            .wrapping_add(path.len().wrapping_mul(2));
+        // No more than a guess: what does not fit makes it grow.
+        let room = texts.wrapping_add(24).min(4 * MAX_VALUE_BYTES);
+        self.buffer = Vec::with_capacity(room);
         self.grpc = headers.is_grpc();
         self.content_length = headers.content_length();
         let values = [

@@ -72,18 +72,18 @@ impl Key<'_> {
     #[must_use]
     pub fn packed(&self, numbers: Numbers) -> u64 {
         // Of each class there are at most eight, and the bit above them says that this is a key.
-        let charged = u64::from(self.charged);
         let classes = 1 << 12
-            | (self.direction as u64) << 9
-            | (self.status as u64) << 6
-            | (self.tag as u64) << 3
-            | charged;
+            | (self.direction as u32) << 9
+            | (self.status as u32) << 6
+            | (self.tag as u32) << 3
+            | u32::from(self.charged);
         let Numbers {
             route,
             peer,
             tenant,
         } = numbers;
-        classes << 48 | u64::from(route) << 32 | u64::from(peer) << 16 | u64::from(tenant)
+        let texts = u32::from(peer) << 16 | u32::from(tenant);
+        u64::from(classes << 16 | u32::from(route)) << 32 | u64::from(texts)
     }
 }
 

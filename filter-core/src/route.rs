@@ -255,11 +255,14 @@ mod class {
 }
 
 fn collapse(path: &[u8], out: &mut Vec<u8>) {
-    let mut rest = path.strip_prefix(b"/").unwrap_or(path);
+    if path.first() != Some(&b'/') {
+        return collapse_rootless(path, out);
+    }
+    // Begins with a slash, here and after each segment.
+    let mut rest = path;
     for _ in 0..MAX_SEGMENTS {
-        out.push(b'/');
         let (mut any, mut all) = (0, u8::MAX);
-        let end = rest.iter().position(|byte| {
+        let end = rest.iter().skip(1).position(|byte| {
             let class = class::OF.get(usize::from(*byte)).copied().unwrap_or(0);
             if class == class::SLASH {
                 return true;
@@ -268,19 +271,26 @@ fn collapse(path: &[u8], out: &mut Vec<u8>) {
             all &= class;
             false
         });
-        let len = end.unwrap_or(rest.len());
-        let (segment, behind) = rest.split_at_checked(len).unwrap_or((rest, &[]));
-        out.extend_from_slice(if is_identifier(len, any, all) {
-            b"{id}"
+        let end = end.map_or(rest.len(), |len| len.wrapping_add(1));
+        let (segment, behind) = rest.split_at_checked(end).unwrap_or((rest, &[]));
+        out.extend_from_slice(if is_identifier(segment.len().wrapping_sub(1), any, all) {
+            b"/{id}"
         } else {
             segment
         });
-        match behind.split_first() {
-            Some((_, behind)) => rest = behind,
-            None => return,
+        if behind.is_empty() {
+            return;
         }
+        rest = behind;
     }
     out.extend_from_slice(b"/*");
+}
+
+/// A path that does not begin with a slash is read as if it did.
+#[cold]
+#[inline(never)]
+fn collapse_rootless(path: &[u8], out: &mut Vec<u8>) {
+    collapse(&[b"/", path].concat(), out);
 }
 
 /// Whether a segment is an identifier, by the classes that any and all of its bytes have.
@@ -326,6 +336,10 @@ mod tests {
             ("/files/report2024.pdf", "/files/report2024.pdf"),
             ("/t/eyJhbGciOiJIUzI1NiJ9xyz", "/t/{id}"),
             ("/users/", "/users/"),
+            ("//", "//"),
+            ("/users//42/", "/users//{id}/"),
+            ("users/42", "/users/{id}"),
+            ("*", "/*"),
         ] {
             assert_eq!(
                 routes.find(path.as_bytes(), false).name,

@@ -89,30 +89,30 @@ impl InFlight {
     pub fn open(&mut self, trace_id: TraceId, span_id: SpanId) -> (Ticket, bool) {
         let forgotten = self.len() >= self.max && self.forget_oldest();
         self.opened = self.opened.wrapping_add(1);
-        let entry = Entry {
-            trace_id: trace_id.to_u128(),
-            number: self.opened,
-            news: News::default(),
-        };
-        let span = span_id.to_u64();
-        let index = match self.free.pop() {
-            Some(index) => {
-                let place = index as usize;
-                if let (Some(slot), Some(id)) =
-                    (self.entries.get_mut(place), self.spans.get_mut(place))
-                {
-                    (*slot, *id) = (entry, span);
-                }
-                index
-            }
-            None => {
-                self.entries.push(entry);
-                self.spans.push(span);
-                u32::try_from(self.spans.len() - 1).unwrap_or(u32::MAX)
-            }
-        };
         let number = self.opened;
+        let index = self.free.pop().unwrap_or_else(|| self.grow());
+        let place = index as usize;
+        if let (Some(entry), Some(id)) = (self.entries.get_mut(place), self.spans.get_mut(place)) {
+            *id = span_id.to_u64();
+            entry.trace_id = trace_id.to_u128();
+            entry.number = number;
+            entry.news = News::NOTHING;
+        }
         (Ticket { index, number }, forgotten)
+    }
+
+    /// One more place.
+    #[cold]
+    #[inline(never)]
+    fn grow(&mut self) -> u32 {
+        let place = u32::try_from(self.spans.len()).unwrap_or(u32::MAX);
+        self.entries.push(Entry {
+            trace_id: 0,
+            number: 0,
+            news: News::NOTHING,
+        });
+        self.spans.push(0);
+        place
     }
 
     fn entry(&self, ticket: Ticket) -> Option<&Entry> {
@@ -154,6 +154,8 @@ impl InFlight {
         }
     }
 
+    #[cold]
+    #[inline(never)]
     fn forget_oldest(&mut self) -> bool {
         let taken = self.spans.iter().zip(&self.entries).enumerate();
         let taken = taken.filter(|(_, (span, _))| **span != 0);
