@@ -120,7 +120,7 @@ impl Engine {
             facts.keep(settings.read_header_value(attribute, headers, request.incoming));
         }
         facts.protocol = request.input.protocol;
-        facts.set_route(self.routes.find(headers.path(), headers.is_grpc()));
+        facts.set_route(self.routes.find(headers.path(), facts.grpc));
     }
 
     /// Asks every condition that can matter now. Operation type, data class and human review first,
