@@ -121,10 +121,23 @@ impl Assembly {
 
     /// Takes a new span that arrived at `at_ns`.
     pub(crate) fn observe(&mut self, batch: &SpanBatch, row: &SpanRow, at_ns: u64) -> Observed {
+        // Out of the way meanwhile: counting references for every span would cost more than this.
+        let rules = self.rules.take();
+        let observed = self.observe_by(rules.as_deref(), batch, row, at_ns);
+        self.rules = rules;
+        observed
+    }
+
+    fn observe_by(
+        &mut self,
+        rules: Option<&Rules>,
+        batch: &SpanBatch,
+        row: &SpanRow,
+        at_ns: u64,
+    ) -> Observed {
         let at_s = seconds(at_ns);
         self.youngest_ns = self.youngest_ns.max(at_ns);
-        let rules = self.rules.clone();
-        let watches = rules.as_deref().map(Rules::watches);
+        let watches = rules.map(Rules::watches);
         let id = u128::from_be_bytes(row.trace_id);
         let at = self.traces.heard(id);
         let Some(trace) = self.traces.get_mut(at) else {
@@ -137,12 +150,12 @@ impl Assembly {
             total(trace, &span, watches, is_first);
         }
         let is_filter = batch.str(row.scope) == FILTER_SCOPE;
-        let orphans = self.place(at, row, is_filter, at_s);
+        let orphans = self.place(at, row, (is_filter, watches), at_s);
         let mut observed = Observed {
             orphans,
             ..Observed::default()
         };
-        if let (Some(watches), Some(rules)) = (watches, rules.as_deref()) {
+        if let (Some(watches), Some(rules)) = (watches, rules) {
             if is_first && watches.settles {
                 self.later(at_s.saturating_add(self.limits.grace_s), id, 0);
             }
@@ -163,7 +176,13 @@ impl Assembly {
     }
 
     /// Places a span below its parent; returns the change in the number of waiting spans.
-    fn place(&mut self, at: u32, row: &SpanRow, is_filter: bool, at_s: u32) -> i64 {
+    fn place(
+        &mut self,
+        at: u32,
+        row: &SpanRow,
+        (is_filter, watches): (bool, Option<&Watches>),
+        at_s: u32,
+    ) -> i64 {
         let due_s = at_s.saturating_add(self.limits.grace_s);
         let (own, parent) = (
             u64::from_be_bytes(row.span_id),
@@ -178,16 +197,19 @@ impl Assembly {
         let mut is_new = false;
         if placed == Placed::Waiting && !is_filter {
             change += 1;
-            let missing = trace.missing.of(parent);
-            missing.waiting = missing.waiting.saturating_add(1);
-            missing.due_s = due_s;
-            // One judgement waits per parent; it looks at `due_s` when its time comes.
-            is_new = missing.waiting == missing.counted + 1;
+            is_new = trace.missing.change(parent, |missing| {
+                missing.waiting = missing.waiting.saturating_add(1);
+                missing.due_s = due_s;
+                // One judgement waits per parent; it looks at `due_s` when its time comes.
+                missing.waiting == missing.counted + 1
+            });
         }
         if let Some(found) = found {
             change -= i64::from(found.waiting);
-            if found.counted > 0 {
-                self.take_back(&found);
+            if found.counted > 0
+                && let Some(watches) = watches
+            {
+                self.take_back(&found, watches);
             }
         }
         match placed {
@@ -214,11 +236,8 @@ impl Assembly {
     }
 
     /// Spans that were reported as orphans have their parent after all.
-    fn take_back(&mut self, found: &Missing) {
-        let Some(rules) = self.rules.clone() else {
-            return;
-        };
-        for (counts, counted) in rules.watches().list.iter().zip(&mut self.signals.counted) {
+    fn take_back(&mut self, found: &Missing, watches: &Watches) {
+        for (counts, counted) in watches.list.iter().zip(&mut self.signals.counted) {
             if matches!(counts, Counts::Orphans) && counted.taken_back.len() < MAX_CROSSINGS {
                 counted
                     .taken_back

@@ -78,6 +78,11 @@ impl Memory {
         self.limit
     }
 
+    /// When to give back at once what is free; before it, that waits until there is less to do.
+    pub(crate) fn is_high(&self) -> bool {
+        self.resident() > self.limit - self.limit / 4
+    }
+
     /// The first stage.
     pub(crate) fn is_tight(&self) -> bool {
         self.resident() > self.limit - self.limit / 8

@@ -32,46 +32,91 @@ pub(super) struct Missing {
     pub(super) due_s: u32,
 }
 
+/// Up to this many missing parents a scan is faster than a hash map.
+const SCANNED: usize = 16;
+
 /// Parents that have not arrived, with the spans that wait for them. Most traces have none, most of
 /// the time.
-// Boxed: an empty map is five times as large as nothing, in every trace.
-#[allow(clippy::box_collection)]
-#[derive(Debug, Default)]
-pub(super) struct Waits(Option<Box<HashMap<u64, Missing, RandomState>>>);
+#[derive(Debug)]
+pub(super) enum Waits {
+    /// A few, in no order.
+    Few(Vec<(u64, Missing)>),
+    /// More than [`SCANNED`]; it stays a map until it is empty.
+    // Boxed: an empty map is twice as large as a list, in every trace.
+    Many(Box<HashMap<u64, Missing, RandomState>>),
+}
+
+impl Default for Waits {
+    fn default() -> Self {
+        Self::Few(Vec::new())
+    }
+}
 
 impl Waits {
-    /// The spans that wait for a parent.
-    pub(super) fn of(&mut self, parent: u64) -> &mut Missing {
-        let map = self.0.get_or_insert_default();
-        map.entry(parent).or_default()
+    /// Changes what is known of the spans that wait for a parent.
+    pub(super) fn change<T>(&mut self, parent: u64, change: impl FnOnce(&mut Missing) -> T) -> T {
+        if let Self::Few(list) = self
+            && list.len() >= SCANNED
+            && !list.iter().any(|(id, _)| *id == parent)
+        {
+            *self = Self::Many(Box::new(list.drain(..).collect()));
+        }
+        match self {
+            Self::Few(list) => match list.iter_mut().find(|(id, _)| *id == parent) {
+                Some((_, missing)) => change(missing),
+                None => {
+                    let mut missing = Missing::default();
+                    let changed = change(&mut missing);
+                    list.push((parent, missing));
+                    changed
+                }
+            },
+            Self::Many(map) => change(map.entry(parent).or_default()),
+        }
     }
 
     /// The same, if there are any.
     pub(super) fn get_mut(&mut self, parent: u64) -> Option<&mut Missing> {
-        self.0.as_mut()?.get_mut(&parent)
+        match self {
+            Self::Few(list) => {
+                let found = list.iter_mut().find(|(id, _)| *id == parent);
+                found.map(|(_, missing)| missing)
+            }
+            Self::Many(map) => map.get_mut(&parent),
+        }
     }
 
     /// The parent has arrived.
     pub(super) fn remove(&mut self, parent: u64) -> Option<Missing> {
-        let map = self.0.as_mut()?;
-        let found = map.remove(&parent);
-        if map.is_empty() {
-            self.0 = None;
+        let (found, is_empty) = match self {
+            Self::Few(list) => {
+                let at = list.iter().position(|(id, _)| *id == parent)?;
+                (Some(list.swap_remove(at).1), list.is_empty())
+            }
+            Self::Many(map) => (map.remove(&parent), map.is_empty()),
+        };
+        if is_empty {
+            *self = Self::default();
         }
         found
     }
 
     /// All of them.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Missing> {
-        self.0.iter().flat_map(|map| map.values())
+        let (few, many) = match self {
+            Self::Few(list) => (Some(list), None),
+            Self::Many(map) => (None, Some(map)),
+        };
+        let few = few.into_iter().flatten().map(|(_, missing)| missing);
+        few.chain(many.into_iter().flat_map(|map| map.values()))
     }
 
     fn bytes(&self) -> usize {
-        let entry = size_of::<(u64, Missing)>() + 1;
-        let of = |map: &HashMap<u64, Missing, RandomState>| map.capacity() * entry * 8 / 7;
-        self.0
-            .as_ref()
-            .map_or(0, |map| size_of_val(&**map) + of(map))
+        let entry = size_of::<(u64, Missing)>();
+        match self {
+            Self::Few(list) => list.capacity() * entry,
+            Self::Many(map) => size_of_val(&**map) + map.capacity() * (entry + 1) * 8 / 7,
+        }
     }
 }
 

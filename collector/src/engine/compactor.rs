@@ -23,6 +23,8 @@ use crate::wal::fs::RealFs;
 const RETAIN_EVERY: Duration = Duration::from_secs(60);
 /// Pause after a failed compaction (a full disk, most likely).
 const RETRY: Duration = Duration::from_secs(5);
+/// After this much without a generation, free memory goes back to the system.
+const QUIET: Duration = Duration::from_secs(5);
 /// How often a pause looks whether the collector is closing.
 const STEP: Duration = Duration::from_millis(100);
 
@@ -52,17 +54,29 @@ impl Compactor {
     pub(super) fn run(mut self, sealed: &Receiver<Arc<Sealed>>) {
         let mut every = self.retain();
         let mut retained = Instant::now();
+        // Free memory that the next generation may want: given back and taken again for each, its
+        // pages would cost more time than the rows in them.
+        let mut is_kept = false;
         loop {
-            match sealed.recv_timeout(every) {
+            let wait = if is_kept { every.min(QUIET) } else { every };
+            match sealed.recv_timeout(wait) {
                 Ok(generation) => {
                     if !self.compact_for_sure(&generation) {
                         return;
                     }
                     drop(generation);
                     self.merge();
-                    memory::give_back();
+                    self.store.memory().look();
+                    is_kept = !self.store.memory().is_high();
+                    if !is_kept {
+                        memory::give_back();
+                    }
                     // Spans may come late enough to have run out, or to belong elsewhere.
                     every = SOON;
+                }
+                Err(RecvTimeoutError::Timeout) if is_kept => {
+                    memory::give_back();
+                    is_kept = false;
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,

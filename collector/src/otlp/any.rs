@@ -96,10 +96,7 @@ impl<'a> Any<'a> {
             Self::Empty => out.push_str("null"),
             Self::Str(text) => write_string(text, out),
             Self::Bool(flag) => out.push_str(if flag { "true" } else { "false" }),
-            // Writing to a string cannot fail.
-            Self::Int(number) => {
-                let _ = write!(out, "{number}");
-            }
+            Self::Int(number) => write_int(number, out),
             Self::Double(number) => write_double(number, out),
             Self::Bytes(bytes) => {
                 out.push('"');
@@ -139,6 +136,7 @@ impl<'a> Any<'a> {
 }
 
 /// Reads an encoded `KeyValue`.
+#[inline]
 pub(crate) fn key_value(value: Value<'_>) -> Result<(&str, Any<'_>), WireError> {
     let mut reader = Reader::new(value.bytes()?);
     let mut key = "";
@@ -164,10 +162,7 @@ pub(crate) fn separate(first: &mut bool, out: &mut String) {
 pub(crate) fn write_string(text: &str, out: &mut String) {
     out.push('"');
     let mut rest = text;
-    while let Some(at) = rest
-        .bytes()
-        .position(|byte| byte < 0x20 || byte == b'"' || byte == b'\\')
-    {
+    while let Some(at) = special(rest.as_bytes()) {
         let (plain, tail) = rest.split_at(at);
         out.push_str(plain);
         // The byte at `at` is ASCII, so the next character starts right behind it.
@@ -186,6 +181,43 @@ pub(crate) fn write_string(text: &str, out: &mut String) {
     }
     out.push_str(rest);
     out.push('"');
+}
+
+/// The first byte that JSON wants escaped.
+fn special(bytes: &[u8]) -> Option<usize> {
+    let is_special = |byte: &u8| *byte < 0x20 || *byte == b'"' || *byte == b'\\';
+    // Eight at a time first: the high bits say which bytes are below a bound, or stand above one
+    // that is, which does no harm here.
+    let all = |byte: u8| u64::from_ne_bytes([byte; 8]);
+    let below = |word: u64, bound: u8| word.wrapping_sub(all(bound)) & !word & all(0x80);
+    let (words, _) = bytes.as_chunks::<8>();
+    let plain = words.iter().take_while(|word| {
+        let word = u64::from_ne_bytes(**word);
+        let escaped = below(word ^ all(b'"'), 1) | below(word ^ all(b'\\'), 1);
+        below(word, 0x20) | escaped == 0
+    });
+    let from = plain.count() * 8;
+    let rest = bytes.get(from..).unwrap_or_default();
+    Some(from + rest.iter().position(is_special)?)
+}
+
+fn write_int(number: i64, out: &mut String) {
+    let mut digits = [b'0'; 20];
+    let (mut rest, mut len) = (number.unsigned_abs(), 0);
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        len += 1;
+        if rest == 0 {
+            break;
+        }
+    }
+    if number < 0 {
+        out.push('-');
+    }
+    // Always ASCII.
+    let text = digits.get(digits.len() - len..).unwrap_or_default();
+    out.push_str(std::str::from_utf8(text).unwrap_or_default());
 }
 
 fn write_double(number: f64, out: &mut String) {
@@ -240,6 +272,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_escaped_is_found_wherever_it_stands() {
+        for byte in 0..=0xff_u8 {
+            let is_special = byte < 0x20 || byte == b'"' || byte == b'\\';
+            for len in [1, 7, 8, 9, 17, 31] {
+                for at in 0..len {
+                    let mut bytes = vec![b'!'; len];
+                    bytes[at] = byte;
+                    assert_eq!(special(&bytes), is_special.then_some(at), "{byte} {len}");
+                    bytes[len - 1] = b'\n';
+                    let first = if is_special { at } else { len - 1 };
+                    assert_eq!(special(&bytes), Some(first), "{byte} {len}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn json_of_scalars_parses_back() {
         for text in ["", "a", "\"\\\n\r\t\u{1}\u{7f}ü€😀", "</script>"] {
             let parsed: serde_json::Value = serde_json::from_str(&json(Any::Str(text))).unwrap();
@@ -251,7 +300,9 @@ mod tests {
             assert_eq!(parsed.as_f64(), Some(number));
         }
         assert_eq!(json(Any::Double(f64::NAN)), "\"NaN\"");
-        assert_eq!(json(Any::Int(i64::MIN)), "-9223372036854775808");
+        for number in [0, -1, 7, 10, 1_000_000, i64::MAX, i64::MIN] {
+            assert_eq!(json(Any::Int(number)), number.to_string());
+        }
         assert_eq!(json(Any::Bytes(b"fo")), "\"Zm8=\"");
         assert_eq!(json(Any::Bytes(b"foobar")), "\"Zm9vYmFy\"");
     }

@@ -7,6 +7,7 @@
 use mesh_config::DataTag;
 
 use super::any::{self, Any};
+use super::batch::kind::{CLIENT, CONSUMER, PRODUCER, SERVER};
 use super::batch::{Arena, CostSource, SpanRow, Text};
 use super::decode::{Context, write_member};
 use super::inspect;
@@ -31,7 +32,44 @@ struct Lifted<'a> {
     detected: Option<DataTag>,
     http_status: u16,
     grpc_status: Option<u32>,
+    endpoints: Endpoints,
     facts: Facts<'a>,
+}
+
+/// Where a span was served or what it called, as pieces of its JSON; the first of a name counts.
+#[derive(Default)]
+struct Endpoints {
+    route: Option<Text>,
+    server: Option<Text>,
+    peer: Option<Text>,
+}
+
+impl Endpoints {
+    /// Takes an attribute whose `"key":value` is in the arena.
+    fn note(&mut self, key: Key, any: Any<'_>, json: Text) {
+        let (slot, name) = match key {
+            Key::Route => (&mut self.route, "http.route"),
+            Key::ServerAddress => (&mut self.server, "server.address"),
+            Key::PeerService => (&mut self.peer, "peer.service"),
+            _ => return,
+        };
+        let Any::Str(value) = any else {
+            return;
+        };
+        // Text that had to be escaped is longer, and does not count.
+        let is_plain = json.len() as usize == name.len() + value.len() + r#""":"""#.len();
+        let piece = json.part(name.len() as u32 + 4, value.len() as u32);
+        slot.get_or_insert(if is_plain { piece } else { Text::default() });
+    }
+
+    fn of(&self, kind: u8) -> Text {
+        let set = |piece: Option<Text>| piece.filter(|piece| !piece.is_unset());
+        match kind {
+            SERVER | CONSUMER => self.route.unwrap_or_default(),
+            CLIENT | PRODUCER => set(self.server).or(self.peer).unwrap_or_default(),
+            _ => Text::default(),
+        }
+    }
 }
 
 /// The attributes of one span while they are read.
@@ -68,19 +106,22 @@ impl<'a> Attributes<'a> {
             return self.again(known, context, text, seen);
         }
         let (key, any) = attribute(value, self.count, context.limits)?;
-        let (meaning, named) = seen.key(key, context.rules);
+        let of_key = seen.key(key, context.rules);
         let mut known = Known {
             bytes: value.bytes()?,
-            key: meaning,
+            key: of_key.key,
+            named: of_key.place,
             any,
             detected: None,
             json: Text::default(),
         };
         if known.key != Key::DataTag || any.as_str().is_none() {
+            let named = of_key.named;
             known.detected = inspect::class_of_named(named, any, context.rules, context.limits)?;
         }
         if !self.take(&known, context) {
             known.json = self.write(key, any, context.limits, text)?;
+            self.lifted.endpoints.note(known.key, any, known.json);
         }
         seen.put(known);
         Ok(())
@@ -107,6 +148,8 @@ impl<'a> Attributes<'a> {
             any::separate(&mut self.first, text.buffer());
             text.repeat(known.json);
         }
+        let Known { key, any, json, .. } = known;
+        self.lifted.endpoints.note(key, any, json);
         Ok(())
     }
 
@@ -162,6 +205,7 @@ impl<'a> Attributes<'a> {
     ) {
         let lifted = &self.lifted;
         row.http_status = lifted.http_status;
+        row.endpoint = lifted.endpoints.of(row.kind);
         let rules = context.rules;
         let http = (lifted.http_status != 0).then_some(lifted.http_status);
         row.error = row.status == 2 || rules.is_error(http, lifted.grpc_status);

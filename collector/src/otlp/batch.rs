@@ -16,6 +16,19 @@ pub(crate) struct Text {
 }
 
 impl Text {
+    /// True when it was never set: not even text of no bytes.
+    pub(crate) const fn is_unset(self) -> bool {
+        self.start == 0 && self.len == 0
+    }
+
+    /// Its part from byte `from` on, of `len` bytes, which must lie within it.
+    pub(super) const fn part(self, from: u32, len: u32) -> Self {
+        Self {
+            start: self.start.saturating_add(from),
+            len,
+        }
+    }
+
     /// True when there is no text.
     pub(crate) const fn is_empty(self) -> bool {
         self.len == 0
@@ -129,6 +142,14 @@ impl CostSource {
     }
 }
 
+/// OTLP span kinds.
+pub(crate) mod kind {
+    pub(crate) const SERVER: u8 = 2;
+    pub(crate) const CLIENT: u8 = 3;
+    pub(crate) const PRODUCER: u8 = 4;
+    pub(crate) const CONSUMER: u8 = 5;
+}
+
 /// What the spans of one resource share.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct ResourceRow {
@@ -187,6 +208,8 @@ pub(crate) struct SpanRow {
     pub(crate) adjusted_count: Option<f64>,
     /// W3C trace state.
     pub(crate) trace_state: Text,
+    /// A server's route or a client's peer, as its attributes say; counts from spans are by it.
+    pub(crate) endpoint: Text,
     /// All other attributes as a JSON object.
     pub(crate) attributes: Text,
     /// Events as a JSON list, empty when there are none.

@@ -66,11 +66,11 @@ fn resource_spans<'a>(
     Ok(())
 }
 
-fn resource(
-    message: &[u8],
+fn resource<'a>(
+    message: &'a [u8],
     context: &Context<'_>,
     batch: &mut SpanBatch,
-    scratch: &mut Scratch<'_>,
+    scratch: &mut Scratch<'a>,
 ) -> Result<ResourceRow, WireError> {
     let limits = context.limits;
     let redacts_from = context.rules.redacts_from();
@@ -93,7 +93,8 @@ fn resource(
             continue;
         }
         if let Some(from) = redacts_from {
-            let found = inspect::class_of(key, any, context.rules, limits)?;
+            let named = scratch.known.key(key, context.rules).named;
+            let found = inspect::class_of_named(named, any, context.rules, limits)?;
             scratch.is_redactable |= found >= Some(from);
         }
         if key == "service.name" {

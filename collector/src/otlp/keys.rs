@@ -43,6 +43,12 @@ pub(crate) enum Key {
     OutputTokens,
     /// Tokens in that were known.
     CachedTokens,
+    /// The route of a server's span.
+    Route,
+    /// The address that a client calls.
+    ServerAddress,
+    /// The service that a client calls, by its older name.
+    PeerService,
 }
 
 impl Key {
@@ -74,6 +80,9 @@ impl Key {
             "gen_ai.usage.cached_tokens"
             | "gen_ai.usage.cache_read.input_tokens"
             | "cached_tokens" => Self::CachedTokens,
+            "http.route" => Self::Route,
+            "server.address" => Self::ServerAddress,
+            "peer.service" => Self::PeerService,
             _ => Self::Other,
         }
     }

@@ -3,6 +3,9 @@
 //! A small direct-mapped table from an attribute's encoded bytes to all that was found out about
 //! it: key, value, class, and its JSON inside the request's text. The bytes are compared in full,
 //! so that a hit is never wrong. It lives as long as the request's bytes.
+//!
+//! Values that never repeat (paths, sizes) would only push the others out: those of a key that were
+//! remembered in vain too often are not remembered any more.
 
 use mesh_config::DataTag;
 use mesh_config::classify::Named;
@@ -16,6 +19,12 @@ use crate::policy::Rules;
 const SLOTS: usize = 256;
 /// Longer ones rarely repeat.
 const MAX_BYTES: usize = 256;
+/// Values of a key that may be remembered in vain.
+const PATIENCE: u8 = 24;
+/// What a value that did repeat adds to the patience with its key.
+const REWARD: u8 = 4;
+/// The number of a key that has no place.
+const NO_KEY: u16 = u16::MAX;
 
 /// What is known of an attribute.
 #[derive(Debug, Clone, Copy)]
@@ -24,6 +33,8 @@ pub(super) struct Known<'a> {
     pub(super) bytes: &'a [u8],
     /// What its key means.
     pub(super) key: Key,
+    /// Where its key is remembered.
+    pub(super) named: KeyPlace,
     /// Its value.
     pub(super) any: Any<'a>,
     /// The class that a detector found.
@@ -32,24 +43,53 @@ pub(super) struct Known<'a> {
     pub(super) json: Text,
 }
 
+/// The place of a key in the table of keys.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct KeyPlace(u16);
+
+/// A key and what was found out about it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct KnownKey<'a> {
+    name: &'a str,
+    /// What it means.
+    pub(super) key: Key,
+    /// What it says of every value.
+    pub(super) named: Named,
+    /// Where it is remembered.
+    pub(super) place: KeyPlace,
+    patience: u8,
+}
+
 /// See the module's documentation.
 #[derive(Default)]
 pub(super) struct KnownAttributes<'a> {
     slots: Vec<Option<Known<'a>>>,
-    keys: Vec<Option<(&'a str, Key, Named)>>,
+    keys: Vec<Option<KnownKey<'a>>>,
 }
 
 impl<'a> KnownAttributes<'a> {
     /// The attribute with exactly these bytes, if it is remembered.
-    pub(super) fn get(&self, bytes: &[u8]) -> Option<Known<'a>> {
+    pub(super) fn get(&mut self, bytes: &[u8]) -> Option<Known<'a>> {
         let known = self.slots.get(place(bytes))?.as_ref()?;
-        (known.bytes == bytes).then_some(*known)
+        if known.bytes != bytes {
+            return None;
+        }
+        if let Some(key) = in_place(&mut self.keys, known.named) {
+            key.patience = key.patience.saturating_add(REWARD);
+        }
+        Some(*known)
     }
 
     /// Remembers an attribute in the place of another.
     pub(super) fn put(&mut self, known: Known<'a>) {
         if known.bytes.len() > MAX_BYTES {
             return;
+        }
+        if let Some(key) = in_place(&mut self.keys, known.named) {
+            match key.patience.checked_sub(1) {
+                Some(left) => key.patience = left,
+                None => return,
+            }
         }
         if self.slots.is_empty() {
             self.slots.resize(SLOTS, None);
@@ -60,27 +100,41 @@ impl<'a> KnownAttributes<'a> {
     }
 
     /// What a key means, and what it says of every value.
-    pub(super) fn key(&mut self, name: &'a str, rules: &Rules) -> (Key, Named) {
+    pub(super) fn key(&mut self, name: &'a str, rules: &Rules) -> KnownKey<'a> {
         if self.keys.is_empty() {
             self.keys.resize(SLOTS, None);
         }
         let at = place(name.as_bytes());
-        if let Some(Some((known, key, named))) = self.keys.get(at)
-            && *known == name
+        if let Some(Some(known)) = self.keys.get(at)
+            && known.name == name
         {
-            return (*key, *named);
+            return *known;
         }
-        let (key, named) = (Key::of(name), rules.named(name));
+        let known = KnownKey {
+            name,
+            key: Key::of(name),
+            named: rules.named(name),
+            place: KeyPlace(u16::try_from(at).unwrap_or(NO_KEY)),
+            patience: PATIENCE,
+        };
         if let Some(slot) = self.keys.get_mut(at) {
-            *slot = Some((name, key, named));
+            *slot = Some(known);
         }
-        (key, named)
+        known
     }
 
     /// Forgets all pairs: text that was written has been taken back.
     pub(super) fn clear(&mut self) {
         self.slots.clear();
     }
+}
+
+/// The key in a place: another one, if that has taken the place meanwhile.
+fn in_place<'k, 'a>(
+    keys: &'k mut [Option<KnownKey<'a>>],
+    place: KeyPlace,
+) -> Option<&'k mut KnownKey<'a>> {
+    keys.get_mut(usize::from(place.0))?.as_mut()
 }
 
 /// A cheap hash of length and both ends; a bad one costs time, nothing else.

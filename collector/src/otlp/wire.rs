@@ -43,6 +43,7 @@ pub(crate) enum Value<'a> {
 
 impl<'a> Value<'a> {
     /// The bytes of a length-delimited field.
+    #[inline(always)]
     pub(crate) fn bytes(self) -> Result<&'a [u8], WireError> {
         match self {
             Self::Bytes(bytes) => Ok(bytes),
@@ -51,11 +52,13 @@ impl<'a> Value<'a> {
     }
 
     /// The text of a string field.
+    #[inline]
     pub(crate) fn text(self) -> Result<&'a str, WireError> {
         std::str::from_utf8(self.bytes()?).map_err(|_| WireError::Utf8)
     }
 
     /// The number of a varint field.
+    #[inline(always)]
     pub(crate) fn varint(self) -> Result<u64, WireError> {
         match self {
             Self::Varint(number) => Ok(number),
@@ -64,6 +67,7 @@ impl<'a> Value<'a> {
     }
 
     /// The number of a fixed64 or double field.
+    #[inline(always)]
     pub(crate) fn fixed64(self) -> Result<u64, WireError> {
         match self {
             Self::Fixed64(number) => Ok(number),
@@ -85,7 +89,8 @@ impl<'a> Reader<'a> {
     }
 
     /// The next field, or `None` at the end of the message.
-    #[inline]
+    // Always: where the field is matched at once, nothing is left of the value's enum.
+    #[inline(always)]
     pub(crate) fn next(&mut self) -> Result<Option<(u32, Value<'a>)>, WireError> {
         if self.rest.is_empty() {
             return Ok(None);
@@ -108,7 +113,7 @@ impl<'a> Reader<'a> {
         Ok(Some((number, value)))
     }
 
-    #[inline]
+    #[inline(always)]
     fn varint(&mut self) -> Result<u64, WireError> {
         if let Some((&first, rest)) = self.rest.split_first()
             && first < 0x80
@@ -119,6 +124,7 @@ impl<'a> Reader<'a> {
         self.long_varint()
     }
 
+    #[inline(never)]
     fn long_varint(&mut self) -> Result<u64, WireError> {
         let mut value = 0u64;
         for index in 0..10u32 {
@@ -136,7 +142,7 @@ impl<'a> Reader<'a> {
         Err(WireError::Varint)
     }
 
-    #[inline]
+    #[inline(always)]
     fn take(&mut self, len: usize) -> Result<&'a [u8], WireError> {
         let (taken, rest) = self
             .rest
@@ -146,7 +152,7 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
-    #[inline]
+    #[inline(always)]
     fn array<const N: usize>(&mut self) -> Result<[u8; N], WireError> {
         let (taken, rest) = self
             .rest

@@ -52,6 +52,22 @@ impl Dedup {
         }
     }
 
+    /// Remembers the keys of a request; `is_new` says of each whether it was not in the window.
+    ///
+    /// One step for all keys after the other: what a look-up waits for is memory, and then the
+    /// processor fetches for several keys at the same time.
+    pub(crate) fn insert_all(&mut self, keys: &[Key], is_new: &mut Vec<bool>) {
+        is_new.clear();
+        if self.young.len() + keys.len() >= self.per_half {
+            is_new.extend(keys.iter().map(|key| self.insert(*key)));
+            return;
+        }
+        is_new.extend(keys.iter().map(|key| !self.old.contains(key)));
+        for (key, is_new) in keys.iter().zip(is_new) {
+            *is_new = *is_new && self.young.insert(*key);
+        }
+    }
+
     /// Remembers `key`; true when it was not in the window.
     pub(crate) fn insert(&mut self, key: Key) -> bool {
         if self.old.contains(&key) || !self.young.insert(key) {
@@ -89,6 +105,21 @@ impl Dedup {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn many_keys_at_once_are_told_apart_as_one_by_one() {
+        let mut random = fastrand::Rng::with_seed(11);
+        let (mut one, mut all) = (Dedup::new(2 * 128 * BUCKET), Dedup::new(2 * 128 * BUCKET));
+        let mut is_new = Vec::new();
+        for _ in 0..500 {
+            let keys: Vec<Key> = (0..random.usize(0..40))
+                .map(|_| [0, 1, random.u64(0..400)])
+                .collect();
+            all.insert_all(&keys, &mut is_new);
+            let expected: Vec<bool> = keys.iter().map(|key| one.insert(*key)).collect();
+            assert_eq!((&is_new, all.len()), (&expected, one.len()));
+        }
+    }
 
     #[test]
     fn the_window_holds_at_least_its_half_and_at_most_all_of_it() {

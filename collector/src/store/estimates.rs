@@ -16,6 +16,7 @@ use datafusion::arrow::error::ArrowError;
 use foldhash::fast::RandomState;
 
 use super::ledger::{Basis, Columns, MINUTE_NS};
+use crate::otlp::batch::kind::{CLIENT, CONSUMER, PRODUCER, SERVER};
 use crate::otlp::batch::{SpanBatch, SpanRow};
 use crate::otlp::metrics::{Key, Sums};
 use crate::policy::FILTER_SCOPE;
@@ -26,11 +27,6 @@ const MAX_KEYS: usize = 20_000;
 const OTHER: &str = "(other)";
 /// Scale of the durations' histogram, the filter's.
 const SCALE: i32 = 2;
-/// OTLP span kinds.
-const SERVER: u8 = 2;
-const CLIENT: u8 = 3;
-const PRODUCER: u8 = 4;
-const CONSUMER: u8 = 5;
 
 #[derive(Debug, Default)]
 struct Row {
@@ -61,29 +57,12 @@ struct Place<'a> {
     peer: &'a str,
 }
 
-/// The value of a text attribute in a span's JSON object; not for values with escapes.
-fn attribute<'a>(json: &'a str, needle: &str) -> Option<&'a str> {
-    let at = json.find(needle)?;
-    let is_name = !json.get(..at)?.ends_with('\\');
-    let value = json.get(at + needle.len()..)?;
-    let (value, _) = value.split_once('"')?;
-    (is_name && !value.contains('\\')).then_some(value)
-}
-
 fn place<'a>(batch: &'a SpanBatch, row: &SpanRow) -> Place<'a> {
-    let attributes = batch.str(row.attributes);
     let name = batch.str(row.name);
     let (direction, route, peer) = match row.kind {
-        SERVER | CONSUMER => (
-            "inbound",
-            attribute(attributes, "\"http.route\":\"").unwrap_or(name),
-            "",
-        ),
-        CLIENT | PRODUCER => {
-            let names = ["\"server.address\":\"", "\"peer.service\":\""];
-            let peer = names.iter().find_map(|name| attribute(attributes, name));
-            ("outbound", name, peer.unwrap_or_default())
-        }
+        SERVER | CONSUMER if row.endpoint.is_unset() => ("inbound", name, ""),
+        SERVER | CONSUMER => ("inbound", batch.str(row.endpoint), ""),
+        CLIENT | PRODUCER => ("outbound", name, batch.str(row.endpoint)),
         _ => ("internal", name, ""),
     };
     let status = match (row.http_status / 100, row.error) {

