@@ -1,12 +1,15 @@
 //! A whole trace export request: bytes in, [`SpanBatch`] out.
 
 use super::any::{self, Any};
-use super::batch::{Arena, ResourceRow, SpanBatch};
+use super::batch::{Arena, ResourceRow, SpanBatch, SpanRow};
 use super::inspect;
 use super::limits::{Limits, Refusal};
 use super::span::{self, Scratch};
 use super::wire::{Reader, WireError};
 use crate::policy::Rules;
+
+/// Bytes of a span below those of most; room for a request's rows is made by it.
+const USUAL_SPAN: usize = 400;
 
 /// What decoding depends on besides the bytes. Decoding the same bytes in the same
 /// context always gives the same rows; recovery relies on it.
@@ -24,6 +27,7 @@ pub(crate) struct Context<'a> {
 pub(crate) fn traces(message: &[u8], context: &Context<'_>) -> Result<SpanBatch, WireError> {
     let mut batch = SpanBatch {
         text: Arena::with_capacity(message.len()),
+        spans: Vec::with_capacity(context.limits.spans.min(message.len() / USUAL_SPAN)),
         received_ns: context.received_ns,
         ..SpanBatch::default()
     };
@@ -163,9 +167,15 @@ fn one_span<'a>(
         return;
     }
     let text_before = batch.text.len();
-    match span::decode(message, scope, context, &mut batch.text, scratch) {
-        Ok(row) => batch.spans.push(row),
+    // In its place at once: a row is large.
+    batch.spans.push(SpanRow::default());
+    let Some(row) = batch.spans.last_mut() else {
+        return;
+    };
+    match span::decode(message, scope, context, (&mut batch.text, row), scratch) {
+        Ok(()) => {}
         Err(error) => {
+            batch.spans.pop();
             batch.text.truncate(text_before);
             scratch.known.clear();
             batch.refused.add(error.reason, || error.detail);

@@ -143,17 +143,21 @@ fn write_attributes(
 
 /// Appends lower-case hex.
 pub(crate) fn write_hex(bytes: &[u8], out: &mut String) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |nibble: u8| {
-        DIGITS
-            .get(usize::from(nibble & 15))
-            .copied()
-            .unwrap_or(b'0')
+    const PAIRS: [[u8; 2]; 256] = {
+        let digits = b"0123456789abcdef";
+        let mut pairs = [[0; 2]; 256];
+        let mut byte = 0;
+        while byte < 256 {
+            pairs[byte] = [digits[byte >> 4], digits[byte & 15]];
+            byte += 1;
+        }
+        pairs
     };
     for chunk in bytes.chunks(16) {
         let mut digits = [b'0'; 32];
         for (pair, byte) in digits.chunks_exact_mut(2).zip(chunk) {
-            pair.copy_from_slice(&[digit(byte >> 4), digit(*byte)]);
+            let digits = PAIRS.get(usize::from(*byte)).copied();
+            pair.copy_from_slice(&digits.unwrap_or_default());
         }
         // Always ASCII.
         let text = digits.get(..chunk.len() * 2).unwrap_or_default();

@@ -75,14 +75,14 @@ struct Fields<'a> {
     end: u64,
 }
 
-/// Decodes one `Span` message; text goes to the arena.
+/// Decodes one `Span` message into an empty row; text goes to the arena.
 pub(crate) fn decode<'a>(
     message: &'a [u8],
     scope: Scope,
     context: &Context<'_>,
-    text: &mut Arena,
+    (text, row): (&mut Arena, &mut SpanRow),
     scratch: &mut Scratch<'a>,
-) -> Result<SpanRow, SpanError> {
+) -> Result<(), SpanError> {
     let limits = context.limits;
     if message.len() > limits.span_bytes {
         let (len, limit) = (message.len(), limits.span_bytes);
@@ -91,13 +91,16 @@ pub(crate) fn decode<'a>(
             format!("span has `{len}` bytes, the limit is `{limit}`"),
         ));
     }
-    let mut row = SpanRow {
-        scope: scope.text,
-        resource: scope.resource,
-        ..SpanRow::default()
-    };
+    row.scope = scope.text;
+    row.resource = scope.resource;
     let mut attributes = Attributes::begin(text);
-    let fields = read(message, context, text, scratch, (&mut row, &mut attributes))?;
+    let fields = read(
+        message,
+        context,
+        text,
+        scratch,
+        (&mut *row, &mut attributes),
+    )?;
     row.attributes = attributes.end(text);
     if row.trace_id == [0; 16] {
         return Err(refuse(Refusal::TraceId, "trace id is missing or all zero"));
@@ -105,19 +108,19 @@ pub(crate) fn decode<'a>(
     if row.span_id == [0; 8] {
         return Err(refuse(Refusal::SpanId, "span id is missing or all zero"));
     }
-    times(fields.start, fields.end, context, &mut row)?;
+    times(fields.start, fields.end, context, row)?;
     row.adjusted_count = adjusted_count(fields.trace_state);
     row.trace_state = name(fields.trace_state, limits, text, "trace state")?;
     row.name = name(fields.name, limits, text, "span name")?;
-    let message = status(fields.status, limits, text, &mut row)?;
+    let message = status(fields.status, limits, text, row)?;
     attributes.detect(elsewhere(fields.name, message, context, scratch)?);
     row.events = lists::events(&scratch.events, limits, text)?;
     row.links = lists::links(&scratch.links, limits, text)?;
     row.linked_traces = lists::linked_traces(&scratch.links, text)?;
-    attributes.settle(scope, context, text, &mut row);
+    attributes.settle(scope, context, text, row);
     let from = context.rules.redacts_from();
     scratch.is_redactable |= from.is_some_and(|from| attributes.detected() >= Some(from));
-    Ok(row)
+    Ok(())
 }
 
 /// Classes of what is not an attribute of the span.

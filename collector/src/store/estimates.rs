@@ -8,7 +8,7 @@
 //! Limits: [`MAX_KEYS`] rows per generation; beyond them a row's route and peer are
 //! [`OTHER`]. Rows are found by a 64-bit hash of their key.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hasher as _};
 
 use datafusion::arrow::array::RecordBatch;
@@ -37,7 +37,10 @@ struct Row {
     errors: f64,
     cost_nanos: f64,
     duration_ns: f64,
-    buckets: BTreeMap<i32, f64>,
+    /// The bucket of the histogram that `buckets` begins with.
+    offset: i32,
+    /// By bucket. In one piece: a tree's nodes would have to be fetched for every span.
+    buckets: Vec<f64>,
 }
 
 /// The estimates of one generation.
@@ -86,32 +89,32 @@ fn place<'a>(batch: &'a SpanBatch, row: &SpanRow) -> Place<'a> {
 }
 
 impl Estimates {
-    /// Counts a span; returns true when it opened a row.
-    pub(crate) fn add(&mut self, batch: &SpanBatch, row: &SpanRow) -> bool {
-        if batch.str(row.scope) == FILTER_SCOPE {
-            return false;
-        }
-        let weight = match row.adjusted_count {
-            Some(count) => count,
-            None if row.sampling_reason.is_empty() => 1.0,
-            None => return false,
-        };
-        let mut place = place(batch, row);
-        let mut hash = self.hash(&place);
-        if self.rows.len() >= MAX_KEYS && !self.rows.contains_key(&hash) {
-            (place.route, place.peer) = (OTHER, OTHER);
-            hash = self.hash(&place);
-        }
+    /// Counts the spans of a request; returns how many rows they opened.
+    pub(crate) fn add(&mut self, batch: &SpanBatch, rows: &[&SpanRow]) -> usize {
         let before = self.rows.len();
-        let sums = self.rows.entry(hash).or_insert_with(|| place.open());
-        let duration_ns = row.end_ns.saturating_sub(row.start_ns).max(1) as f64;
-        sums.requests += weight;
-        sums.errors += if row.error { weight } else { 0.0 };
-        sums.cost_nanos += weight * row.cost_nanos.unwrap_or(0) as f64;
-        sums.duration_ns += weight * duration_ns;
-        let bucket = (duration_ns.log2() * f64::from(SCALE).exp2()).ceil() as i32 - 1;
-        *sums.buckets.entry(bucket).or_default() += weight;
-        self.rows.len() > before
+        // First all hashes, then all sums: those wait for memory, several at a time.
+        let mut found: Vec<(u64, f64, &SpanRow)> = Vec::with_capacity(rows.len());
+        found.extend(rows.iter().filter_map(|row| {
+            let weight = weight(batch, row)?;
+            Some((self.hash(&place(batch, row)), weight, *row))
+        }));
+        for (hash, weight, row) in found {
+            match self.rows.get_mut(&hash) {
+                Some(sums) => sums.add(row, weight),
+                None => self.open(batch, row).add(row, weight),
+            }
+        }
+        self.rows.len() - before
+    }
+
+    /// The row of a span that has none by its own key.
+    fn open(&mut self, batch: &SpanBatch, row: &SpanRow) -> &mut Row {
+        let mut place = place(batch, row);
+        if self.rows.len() >= MAX_KEYS {
+            (place.route, place.peer) = (OTHER, OTHER);
+        }
+        let hash = self.hash(&place);
+        self.rows.entry(hash).or_insert_with(|| place.open())
     }
 
     fn hash(&self, place: &Place<'_>) -> u64 {
@@ -172,23 +175,75 @@ impl Place<'_> {
     }
 }
 
+/// How many spans a span stands for; `None` when it is not to be counted.
+fn weight(batch: &SpanBatch, row: &SpanRow) -> Option<f64> {
+    if batch.str(row.scope) == FILTER_SCOPE {
+        return None;
+    }
+    match row.adjusted_count {
+        Some(count) => Some(count),
+        None => row.sampling_reason.is_empty().then_some(1.0),
+    }
+}
+
 impl Row {
+    fn add(&mut self, row: &SpanRow, weight: f64) {
+        let duration_ns = row.end_ns.saturating_sub(row.start_ns).max(1) as f64;
+        self.requests += weight;
+        self.errors += if row.error { weight } else { 0.0 };
+        self.cost_nanos += weight * row.cost_nanos.unwrap_or(0) as f64;
+        self.duration_ns += weight * duration_ns;
+        let bucket = (duration_ns.log2() * f64::from(SCALE).exp2()).ceil() as i32 - 1;
+        self.count(bucket, weight);
+    }
+
+    /// Buckets lie between -1 and 4 times 63.
+    fn count(&mut self, bucket: i32, weight: f64) {
+        if self.buckets.is_empty() {
+            self.offset = bucket;
+        }
+        let before = usize::try_from(self.offset.saturating_sub(bucket)).unwrap_or(0);
+        if before > 0 {
+            self.buckets.splice(..0, std::iter::repeat_n(0.0, before));
+            self.offset = bucket;
+        }
+        let at = usize::try_from(bucket.saturating_sub(self.offset)).unwrap_or(0);
+        if at >= self.buckets.len() {
+            self.buckets.resize(at + 1, 0.0);
+        }
+        if let Some(count) = self.buckets.get_mut(at) {
+            *count += weight;
+        }
+    }
+
     fn sums(&self) -> Sums {
-        let (first, last) = (
-            self.buckets.keys().next().copied().unwrap_or(0),
-            self.buckets.keys().next_back().copied().unwrap_or(0),
-        );
         Sums {
             requests: self.requests.round() as u64,
             errors: self.errors.round() as u64,
             cost_nanos: self.cost_nanos.round() as u64,
             duration_ns: self.duration_ns,
             scale: SCALE,
-            bucket_offset: first,
-            buckets: (first..=last)
-                .map(|index| self.buckets.get(&index).map_or(0, |n| n.round() as u64))
-                .collect(),
+            bucket_offset: self.offset,
+            buckets: self.buckets.iter().map(|n| n.round() as u64).collect(),
             ..Sums::default()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_histogram_grows_at_both_ends() {
+        let mut row = Row::default();
+        for (bucket, weight) in [(40, 1.0), (43, 2.0), (-1, 3.0), (40, 4.0), (44, 5.0)] {
+            row.count(bucket, weight);
+        }
+        let sums = row.sums();
+        assert_eq!((sums.bucket_offset, sums.buckets.len()), (-1, 46));
+        let counts = sums.buckets.iter().zip(-1i32..).filter(|(n, _)| **n > 0);
+        let counts: Vec<(u64, i32)> = counts.map(|(n, at)| (*n, at)).collect();
+        assert_eq!(counts, [(3, -1), (5, 40), (2, 43), (5, 44)]);
     }
 }

@@ -100,11 +100,7 @@ impl Generation {
             Ok(())
         })?;
         self.estimate_columns = None;
-        for row in rows {
-            if self.estimates.add(batch, row) {
-                self.bytes += LEDGER_ROW_BYTES;
-            }
-        }
+        self.bytes += self.estimates.add(batch, rows) * LEDGER_ROW_BYTES;
         self.rows += rows.len() as u64;
         self.bytes += memory_of(batch, rows.len());
         Ok(())
