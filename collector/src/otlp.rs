@@ -14,6 +14,7 @@
 pub(crate) mod any;
 mod attributes;
 pub(crate) mod batch;
+mod counted;
 pub(crate) mod decode;
 mod inspect;
 pub(crate) mod json;

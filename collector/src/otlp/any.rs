@@ -138,7 +138,11 @@ impl<'a> Any<'a> {
 /// Reads an encoded `KeyValue`.
 #[inline]
 pub(crate) fn key_value(value: Value<'_>) -> Result<(&str, Any<'_>), WireError> {
-    let mut reader = Reader::new(value.bytes()?);
+    let bytes = value.bytes()?;
+    if let Some((key, any)) = usual(bytes) {
+        return Ok((std::str::from_utf8(key).map_err(|_| WireError::Utf8)?, any?));
+    }
+    let mut reader = Reader::new(bytes);
     let mut key = "";
     let mut any = Any::Empty;
     while let Some((number, value)) = reader.next()? {
@@ -149,6 +153,34 @@ pub(crate) fn key_value(value: Value<'_>) -> Result<(&str, Any<'_>), WireError> 
         }
     }
     Ok((key, any))
+}
+
+/// The key and the value of a `KeyValue` as all encoders write it: both fields in order, each
+/// shorter than 128 bytes, the value text or a number. `None`: field by field.
+#[inline(always)]
+fn usual(bytes: &[u8]) -> Option<(&[u8], Result<Any<'_>, WireError>)> {
+    let [0x0a, key_len @ 0..0x80, rest @ ..] = bytes else {
+        return None;
+    };
+    let (key, rest) = rest.split_at_checked(usize::from(*key_len))?;
+    let [0x12, any_len @ 0..0x80, any @ ..] = rest else {
+        return None;
+    };
+    if any.len() != usize::from(*any_len) {
+        return None;
+    }
+    let any = match any {
+        [0x0a, len @ 0..0x80, text @ ..] if text.len() == usize::from(*len) => {
+            let text = std::str::from_utf8(text);
+            text.map(Any::Str).map_err(|_| WireError::Utf8)
+        }
+        [0x21, number @ ..] => {
+            let number = u64::from_le_bytes(number.try_into().ok()?);
+            Ok(Any::Double(f64::from_bits(number)))
+        }
+        _ => Any::parse(any),
+    };
+    Some((key, any))
 }
 
 /// Writes a comma before every item but the first.

@@ -1,11 +1,10 @@
 //! One span: its fields, their limits, and the reasons for refusing it.
 
 use mesh_config::DataTag;
-use w3c_traceparent_parser::otel::OtState;
-use w3c_traceparent_parser::tracestate::TraceState;
 
 use super::attributes::Attributes;
 use super::batch::{Arena, SpanRow, Text};
+use super::counted::adjusted_count;
 use super::decode::Context;
 use super::inspect;
 use super::known::KnownAttributes;
@@ -263,14 +262,4 @@ fn times(start: u64, end: u64, context: &Context<'_>, row: &mut SpanRow) -> Resu
     row.start_ns = start_ns;
     row.end_ns = end_ns.max(start_ns);
     Ok(())
-}
-
-/// 1 / probability from the trace state's `ot=th:..`.
-fn adjusted_count(trace_state: &str) -> Option<f64> {
-    if trace_state.is_empty() {
-        return None;
-    }
-    let state = TraceState::parse(trace_state.as_bytes()).ok()?;
-    let threshold = OtState::parse(state.get(b"ot")?).threshold()?;
-    Some(threshold.adjusted_count())
 }

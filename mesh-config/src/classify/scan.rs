@@ -16,7 +16,39 @@ mod text;
 use super::{Detectors, Finding, Kind};
 use crate::DataTag;
 use core::ops::ControlFlow;
+#[cfg(feature = "collector")]
+use quiet::Possible;
 use text::{at, is_word, part};
+
+/// Everything is possible: the filter's module has to be small and looks at few values.
+#[cfg(not(feature = "collector"))]
+#[derive(Clone, Copy)]
+struct Possible;
+
+#[cfg(not(feature = "collector"))]
+impl Possible {
+    const fn of(_: &[u8]) -> Self {
+        Self
+    }
+    const fn is_nothing(self) -> bool {
+        false
+    }
+    const fn numbers(self) -> bool {
+        true
+    }
+    const fn ids(self) -> bool {
+        true
+    }
+    const fn tokens(self) -> bool {
+        true
+    }
+    const fn credentials(self) -> bool {
+        true
+    }
+    const fn marks(self) -> bool {
+        true
+    }
+}
 
 /// Calls `visit` for every finding, from left to right, without overlaps, until it breaks.
 pub(super) fn scan(
@@ -24,15 +56,15 @@ pub(super) fn scan(
     detectors: &Detectors,
     visit: impl FnMut(Finding) -> ControlFlow<()>,
 ) {
-    #[cfg(feature = "collector")]
-    if quiet::is_quiet(value) {
-        return;
+    let possible = Possible::of(value);
+    if !possible.is_nothing() {
+        scan_for(possible, value, detectors, visit);
     }
-    scan_all(value, detectors, visit);
 }
 
-/// The scan itself.
-fn scan_all(
+/// The scan for what is possible.
+fn scan_for(
+    possible: Possible,
     value: &[u8],
     detectors: &Detectors,
     mut visit: impl FnMut(Finding) -> ControlFlow<()>,
@@ -41,7 +73,7 @@ fn scan_all(
     // Nothing before this may be part of a finding again.
     let mut floor = 0;
     while position < value.len() {
-        match begin(value, position, floor, detectors) {
+        match begin(value, position, (floor, possible), detectors) {
             Some(finding) => {
                 floor = finding.end;
                 position = finding.end.max(position + 1);
@@ -61,7 +93,12 @@ fn scan_all(
 }
 
 /// The finding that begins at `position`, or, for those with a mark in their middle, around it.
-fn begin(value: &[u8], position: usize, floor: usize, on: &Detectors) -> Option<Finding> {
+fn begin(
+    value: &[u8],
+    position: usize,
+    (floor, possible): (usize, Possible),
+    on: &Detectors,
+) -> Option<Finding> {
     let byte = at(value, position);
     match byte {
         b'@' | b'%' if on.email || on.token => email::around(value, position, floor, on),
@@ -71,32 +108,34 @@ fn begin(value: &[u8], position: usize, floor: usize, on: &Detectors) -> Option<
         _ if position > 0 && is_word(at(value, position - 1)) => {
             // Only a number may begin inside a word, after `_`.
             let after_underscore = at(value, position - 1) == b'_' && position > floor;
-            if byte.is_ascii_digit() && after_underscore {
+            if byte.is_ascii_digit() && after_underscore && possible.numbers() {
                 number::begin(value, position, on)
             } else {
                 None
             }
         }
-        _ => word(value, position, on),
+        _ => word(value, position, possible, on),
     }
 }
 
 /// The finding that begins with the word at `position`.
-fn word(value: &[u8], position: usize, on: &Detectors) -> Option<Finding> {
+fn word(value: &[u8], position: usize, possible: Possible, on: &Detectors) -> Option<Finding> {
     let byte = at(value, position);
-    if byte.is_ascii_digit()
+    if possible.numbers()
+        && byte.is_ascii_digit()
         && let Some(found) = number::begin(value, position, on)
     {
         return Some(found);
     }
-    if on.national_id
+    if possible.ids()
+        && on.national_id
         && byte.is_ascii_uppercase()
         && let Some(found) = national::begin(value, position)
     {
         return Some(found);
     }
     if on.token {
-        secret::begin(value, position, on)
+        secret::begin(value, position, possible, on)
     } else {
         None
     }

@@ -1,13 +1,12 @@
-//! A first look at a value: whether any detector could find something in it.
+//! A first look at a value: what any detector could find in it.
 //!
 //! Most values are paths, names and numbers in which nothing begins that a detector knows. One
-//! pass counts a few kinds of bytes, and what every finding needs of them decides. It only ever
-//! says *perhaps* too often: a value that is quiet has no finding with any detectors. The filter
-//! does without (its module must stay small); the collector looks at every value of every span.
+//! pass counts a few kinds of bytes, and what findings need of them decides. It only ever says
+//! *possible* too often: what is not possible is not found. The filter does without (its module
+//! must stay small); the collector looks at every value of every span.
 
-/// Bytes from which a key or a token without a mark of another kind is long enough. The shortest
-/// are AWS' key ids (20), which have that many capitals and digits, and random keys (24).
-const LONG: usize = 24;
+/// Bytes of the shortest token: AWS' key ids; all others have 24 and more.
+const LONG: usize = 20;
 /// Bytes of the shortest random key with slashes.
 const LONG_MIXED: usize = 40;
 /// Digits of the shortest payment card, which may be one group.
@@ -43,21 +42,66 @@ const KINDS: [u64; 256] = {
     kinds
 };
 
-/// Whether nothing can be found. `value` has at most [`super::super::MAX_VALUE_BYTES`] bytes.
-pub(super) fn is_quiet(value: &[u8]) -> bool {
-    let kind = |byte: &u8| KINDS.get(usize::from(*byte)).copied().unwrap_or(MARK);
-    let counts = value.iter().fold(0u64, |sum, byte| sum + kind(byte));
-    let field = |one: u64| counts >> one.trailing_zeros() & 0xffff;
-    let (digits, capitals) = (field(DIGIT), field(CAPITAL));
-    let is_divided = field(DIVIDER) > 0;
-    let may_be_number = digits >= CARD_DIGITS || is_divided && digits >= DIVIDED_DIGITS;
-    // Account and insurance numbers; the head of a private key and AWS' ids have more capitals.
-    let may_be_id = capitals >= 2 && capitals + digits >= ID_BYTES;
-    field(MARK) == 0
-        && !may_be_number
-        && !may_be_id
-        && (value.len() < LONG || !may_be_token(value, digits, capitals))
-        && !(is_divided && has_credentials(value))
+/// What may be found in a value.
+#[derive(Clone, Copy)]
+pub(super) struct Possible(u8);
+
+const NUMBERS: u8 = 1;
+const IDS: u8 = 2;
+const TOKENS: u8 = 4;
+const CREDENTIALS: u8 = 8;
+const MARKS: u8 = 16;
+
+impl Possible {
+    /// Looks at a value of at most [`super::super::MAX_VALUE_BYTES`] bytes.
+    pub(super) fn of(value: &[u8]) -> Self {
+        let kind = |byte: &u8| KINDS.get(usize::from(*byte)).copied().unwrap_or(MARK);
+        let counts = value.iter().fold(0u64, |sum, byte| sum + kind(byte));
+        let field = |one: u64| counts >> one.trailing_zeros() & 0xffff;
+        let (digits, capitals) = (field(DIGIT), field(CAPITAL));
+        let is_divided = field(DIVIDER) > 0;
+        let bit = |possible: bool, bit: u8| if possible { bit } else { 0 };
+        let numbers = digits >= CARD_DIGITS || is_divided && digits >= DIVIDED_DIGITS;
+        let ids = capitals >= 2 && capitals + digits >= ID_BYTES;
+        let tokens = value.len() >= LONG && may_be_token(value, digits, capitals);
+        Self(
+            bit(numbers, NUMBERS)
+                | bit(ids, IDS)
+                | bit(tokens, TOKENS)
+                | bit(is_divided && has_credentials(value), CREDENTIALS)
+                | bit(field(MARK) > 0, MARKS),
+        )
+    }
+
+    /// True when nothing can be found.
+    pub(super) const fn is_nothing(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Payment cards, social security numbers, and telephone numbers without a mark.
+    pub(super) const fn numbers(self) -> bool {
+        self.0 & NUMBERS > 0
+    }
+
+    /// Account and insurance numbers.
+    pub(super) const fn ids(self) -> bool {
+        self.0 & IDS > 0
+    }
+
+    /// Tokens and keys.
+    pub(super) const fn tokens(self) -> bool {
+        self.0 & TOKENS > 0
+    }
+
+    /// A scheme of HTTP authentication before its credentials.
+    pub(super) const fn credentials(self) -> bool {
+        self.0 & CREDENTIALS > 0
+    }
+
+    /// A name before its value; addresses and telephone numbers have their mark in their middle.
+    pub(super) const fn marks(self) -> bool {
+        self.0 & MARKS > 0
+    }
 }
 
 /// Whether the value has something as long as a token.
@@ -87,15 +131,20 @@ fn has_credentials(value: &[u8]) -> bool {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
-    use super::super::super::{Classifier, MAX_VALUE_BYTES};
+    use super::super::super::{Classifier, Kind, MAX_VALUE_BYTES};
     use super::*;
     use core::ops::ControlFlow;
 
-    fn finds(classifier: &Classifier, value: &[u8]) -> bool {
-        let mut found = false;
-        super::super::scan_all(value, &classifier.detectors, |_| {
-            found = true;
-            ControlFlow::Break(())
+    /// What is found in a value: kind, start, end.
+    fn found(
+        classifier: &Classifier,
+        possible: Possible,
+        value: &[u8],
+    ) -> Vec<(Kind, usize, usize)> {
+        let mut found = Vec::new();
+        super::super::scan_for(possible, value, &classifier.detectors, |finding| {
+            found.push((finding.kind, finding.start, finding.end));
+            ControlFlow::Continue(())
         });
         found
     }
@@ -111,17 +160,20 @@ mod tests {
     }
 
     #[test]
-    fn a_quiet_value_has_no_finding() {
+    fn what_is_not_possible_is_not_found() {
         let classifier = Classifier::default();
         let corpus = corpus();
         let mut random = fastrand::Rng::with_seed(5);
-        let (mut quiet, mut found) = (0, 0);
+        let (mut quiet, mut finds) = (0, 0);
         let mut check = |value: &[u8]| {
             let value = &value[..value.len().min(MAX_VALUE_BYTES)];
-            let (is_quiet, finds) = (is_quiet(value), finds(&classifier, value));
-            assert!(!(is_quiet && finds), "{}", String::from_utf8_lossy(value));
-            quiet += usize::from(is_quiet);
-            found += usize::from(finds);
+            let possible = Possible::of(value);
+            let all = found(&classifier, Possible(0xff), value);
+            let text = String::from_utf8_lossy(value);
+            assert_eq!(found(&classifier, possible, value), all, "{text}");
+            assert!(all.is_empty() || !possible.is_nothing(), "{text}");
+            quiet += usize::from(possible.is_nothing());
+            finds += usize::from(!all.is_empty());
         };
         for value in &corpus {
             check(value);
@@ -160,7 +212,11 @@ mod tests {
             "1.27.3",
         ] {
             let is_long = value.len() >= LONG && value.contains("cluster");
-            assert_eq!(is_quiet(value.as_bytes()), !is_long, "{value}");
+            assert_eq!(
+                Possible::of(value.as_bytes()).is_nothing(),
+                !is_long,
+                "{value}"
+            );
         }
     }
 }

@@ -4,7 +4,7 @@ mod issued;
 mod random;
 
 use super::text::{at, is_word, part};
-use super::{pii, run, sensitive};
+use super::{Possible, pii, run, sensitive};
 use crate::DataTag;
 use crate::classify::{Detectors, Finding, Kind, names};
 
@@ -31,17 +31,23 @@ const NO_SECRET: [&[u8]; 10] = [
 ];
 
 /// The secret that begins with the word at `start`.
-pub(super) fn begin(value: &[u8], start: usize, on: &Detectors) -> Option<Finding> {
-    let web_token = if at(value, start) == b'e' {
+pub(super) fn begin(
+    value: &[u8],
+    start: usize,
+    possible: Possible,
+    on: &Detectors,
+) -> Option<Finding> {
+    let web_token = if possible.tokens() && at(value, start) == b'e' {
         json_web_token(value, start)
     } else {
         None
     };
+    let only = |possible: bool| possible.then_some(());
     web_token
-        .or_else(|| issued::begin(value, start))
-        .or_else(|| authorization(value, start))
-        .or_else(|| named_value(value, start, on))
-        .or_else(|| random::begin(value, start))
+        .or_else(|| only(possible.tokens()).and_then(|()| issued::begin(value, start)))
+        .or_else(|| only(possible.credentials()).and_then(|()| authorization(value, start)))
+        .or_else(|| only(possible.marks()).and_then(|()| named_value(value, start, on)))
+        .or_else(|| only(possible.tokens()).and_then(|()| random::begin(value, start)))
 }
 
 /// Bytes of base64url.
