@@ -193,8 +193,8 @@ mod tests {
             }
         }
         assert!(
-            quiet > 1_000 && found > 1_000,
-            "{quiet} quiet, {found} found"
+            quiet > 1_000 && finds > 1_000,
+            "{quiet} quiet, {finds} found"
         );
     }
 
