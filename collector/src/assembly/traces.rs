@@ -43,6 +43,7 @@ pub(super) enum Waits {
     Few(Vec<(u64, Missing)>),
     /// More than [`SCANNED`]; it stays a map until it is empty.
     // Boxed: an empty map is twice as large as a list, in every trace.
+    #[allow(clippy::box_collection)]
     Many(Box<HashMap<u64, Missing, RandomState>>),
 }
 

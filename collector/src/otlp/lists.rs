@@ -144,12 +144,15 @@ fn write_attributes(
 /// Appends lower-case hex.
 pub(crate) fn write_hex(bytes: &[u8], out: &mut String) {
     const PAIRS: [[u8; 2]; 256] = {
-        let digits = b"0123456789abcdef";
+        const fn digit(nibble: u8) -> u8 {
+            nibble + if nibble < 10 { b'0' } else { b'a' - 10 }
+        }
         let mut pairs = [[0; 2]; 256];
-        let mut byte = 0;
-        while byte < 256 {
-            pairs[byte] = [digits[byte >> 4], digits[byte & 15]];
-            byte += 1;
+        let (mut rest, mut byte): (&mut [[u8; 2]], u8) = (&mut pairs, 0);
+        while let [pair, others @ ..] = rest {
+            *pair = [digit(byte >> 4), digit(byte & 15)];
+            byte = byte.wrapping_add(1);
+            rest = others;
         }
         pairs
     };

@@ -28,16 +28,17 @@ const MARK: u64 = 1 << 48;
 
 const KINDS: [u64; 256] = {
     let mut kinds = [0; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        kinds[byte] = match byte as u8 {
+    let (mut rest, mut byte): (&mut [u64], u8) = (&mut kinds, 0);
+    while let [kind, others @ ..] = rest {
+        *kind = match byte {
             b'0'..=b'9' => DIGIT,
             b'A'..=b'Z' => CAPITAL,
             b' ' | b'-' | b'.' => DIVIDER,
             b'@' | b'%' | b'+' | b'(' | b'=' | b':' => MARK,
             _ => 0,
         };
-        byte += 1;
+        byte = byte.wrapping_add(1);
+        rest = others;
     }
     kinds
 };
