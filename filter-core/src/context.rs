@@ -17,7 +17,7 @@ use mesh_config::money::NanoUsd;
 use mesh_config::policy::TracestateForm;
 use w3c_traceparent_parser::baggage::{self, Baggage, percent_decode};
 use w3c_traceparent_parser::otel::{OtState, Randomness, Threshold};
-use w3c_traceparent_parser::tracestate::{Member, TraceState};
+use w3c_traceparent_parser::tracestate::TraceState;
 use w3c_traceparent_parser::{TraceId, TraceParent, TraceParentErrorReason};
 
 use crate::counters::{Counter, Counters};
@@ -129,28 +129,33 @@ fn name_found<'a>(named: &mut Vec<(&'a [u8], Cow<'a, [u8]>)>, key: &'a [u8], val
 const MAX_DECODED_BYTES: usize = 1024;
 
 impl<'a> Incoming<'a> {
-    /// Reads the context; counts what is invalid. `baggage_keys` are those that rules ask for.
+    /// Nothing came in.
+    #[inline(always)]
     #[must_use]
+    pub const fn empty() -> Self {
+        // Constants are made in one piece.
+        Self {
+            parent: ParentContext::Absent,
+            state: const { TraceState::empty() },
+            state_invalid: false,
+            baggage: const { Baggage::empty() },
+            in_state: const { [None; STATE_KEYS.len()] },
+            in_baggage: const { [None; BAGGAGE_KEYS.len()] },
+            ot_value: b"",
+            ot: OtState::empty(),
+            named: Vec::new(),
+        }
+    }
+
+    /// Reads the context, in place as it is large; counts what is invalid. `baggage_keys` are those
+    /// that rules ask for.
     pub fn read(
+        &mut self,
         headers: &RequestHeaders<'a>,
         baggage_keys: &[Box<str>],
         counters: &mut Counters,
-    ) -> Self {
-        // Constants are copied in one piece.
-        let mut incoming = const {
-            Self {
-                parent: ParentContext::Absent,
-                state: TraceState::empty(),
-                state_invalid: false,
-                baggage: Baggage::empty(),
-                in_state: [None; STATE_KEYS.len()],
-                in_baggage: [None; BAGGAGE_KEYS.len()],
-                ot_value: b"",
-                ot: OtState::empty(),
-                named: Vec::new(),
-            }
-        };
-        incoming.parent = match headers.traceparent().len() {
+    ) {
+        self.parent = match headers.traceparent().len() {
             0 => ParentContext::Absent,
             1 => match TraceParent::parse(headers.traceparent().first()) {
                 Ok(parent) => ParentContext::Valid(parent),
@@ -158,23 +163,24 @@ impl<'a> Incoming<'a> {
             },
             _ => ParentContext::Invalid(TraceParentErrorReason::Repeated),
         };
-        match incoming.parent {
+        match self.parent {
             ParentContext::Absent => {}
-            ParentContext::Valid(_) => incoming.read_state(&headers.tracestate(), counters),
+            ParentContext::Valid(_) => self.read_state(&headers.tracestate(), counters),
             ParentContext::Invalid(reason) => counters.invalid_traceparent(reason),
         }
-        incoming.read_baggage(&headers.baggage(), baggage_keys);
-        counters.add(Counter::InvalidBaggage, incoming.baggage.malformed() as u64);
-        incoming
+        self.read_baggage(&headers.baggage(), baggage_keys);
+        counters.add(Counter::InvalidBaggage, self.baggage.malformed() as u64);
     }
 
     fn read_state(&mut self, lines: &Values<'a>, counters: &mut Counters) {
-        if let Err(error) = self.state.read_lines(lines.iter()) {
+        let found = &mut self.in_state;
+        let read = self.state.read_lines(lines.iter(), |key, value| {
+            take(found, &STATE_KEYS, key, value);
+        });
+        if let Err(error) = read {
             counters.invalid_tracestate(error.reason());
+            self.forget_state();
             self.state_invalid = true;
-        }
-        for member in self.state.iter() {
-            take(&mut self.in_state, &STATE_KEYS, member.key, member.value);
         }
         let [.., ot] = self.in_state;
         if let Some(ot) = ot {
@@ -251,9 +257,9 @@ impl<'a> Incoming<'a> {
     #[must_use]
     pub fn data_tag(&self, unknown: DataTag, counters: &mut Counters) -> Option<DataTag> {
         let ([_, in_state, ..], [_, in_baggage, _]) = (self.in_state, self.in_baggage);
-        let strictest = class(in_state, unknown, counters);
-        let strictest = strictest.max(class(self.compact(b'd'), unknown, counters));
-        strictest.max(class(in_baggage, unknown, counters))
+        let strictest = stricter(None, in_state, unknown, counters);
+        let strictest = stricter(strictest, self.compact(b'd'), unknown, counters);
+        stricter(strictest, in_baggage, unknown, counters)
     }
 
     /// What is left of the trace's budget; one that is not a plain decimal is counted and absent.
@@ -298,14 +304,23 @@ fn amount(value: Option<&[u8]>, counters: &mut Counters) -> Option<NanoUsd> {
     parsed.ok()
 }
 
-/// A data class; one outside the three names is counted and taken as `unknown`.
+/// The stricter one of two data classes; one outside the three names is counted and taken as
+/// `unknown`.
 #[inline(never)]
-fn class(value: Option<&[u8]>, unknown: DataTag, counters: &mut Counters) -> Option<DataTag> {
-    let class = DataTag::parse(value?);
+fn stricter(
+    other: Option<DataTag>,
+    value: Option<&[u8]>,
+    unknown: DataTag,
+    counters: &mut Counters,
+) -> Option<DataTag> {
+    let Some(value) = value else {
+        return other;
+    };
+    let class = DataTag::parse(value);
     if class.is_none() {
         counters.bump(Counter::InvalidDataTag);
     }
-    Some(class.unwrap_or(unknown))
+    other.max(Some(class.unwrap_or(unknown)))
 }
 
 /// The value of a field of the compact member.
@@ -438,17 +453,15 @@ impl Writer {
         }
         // What does not change is a foreign member here.
         let [foreign_ot @ .., _] = &STATE_KEYS;
-        let mut remove: &[&[u8]] = foreign_ot;
+        let mut keys: &[&[u8]] = foreign_ot;
         if let Ot::Changed(value) = ot {
             *ot_slot = Some(value).filter(|value| !value.is_empty());
-            remove = &STATE_KEYS;
+            keys = &STATE_KEYS;
         }
-        let mut own = const { [Member::new(b"", b""); STATE_KEYS.len()] };
-        let own = present(&STATE_KEYS, &values, &mut own, Member::new);
         let limit = self.settings.state_limit_bytes;
         let written = incoming
             .state()
-            .write_valid(own, remove, limit, &mut self.state);
+            .write_valid(keys, &values, limit, &mut self.state);
         self.state_len = match written {
             Ok(written) => {
                 counters.add(Counter::TracestateTruncated, written.dropped as u64);
@@ -479,14 +492,14 @@ impl Writer {
             Some(tag).filter(|_| own_members && baggage_tag),
             left.filter(|_| own_members),
         ];
-        let mut own: [(&[u8], &[u8]); BAGGAGE_KEYS.len()] =
-            const { [(b"", b""); BAGGAGE_KEYS.len()] };
-        let own = present(&BAGGAGE_KEYS, &values, &mut own, |key, value| (key, value));
         let (members, bytes) = (baggage::MAX_MEMBERS, self.settings.baggage_limit_bytes);
-        let written =
-            incoming
-                .baggage()
-                .write_valid(own, &BAGGAGE_KEYS, members, bytes, &mut self.baggage);
+        let written = incoming.baggage().write_valid(
+            &BAGGAGE_KEYS,
+            &values,
+            members,
+            bytes,
+            &mut self.baggage,
+        );
         self.baggage_len = match written {
             Ok(written) => {
                 counters.add(Counter::BaggageTruncated, written.dropped as u64);
@@ -495,24 +508,6 @@ impl Writer {
             Err(_) => 0,
         };
     }
-}
-
-/// The members that have a value, in the order of their keys.
-#[inline(never)]
-fn present<'o, 'a, M>(
-    keys: &[&'a [u8]],
-    values: &[Option<&'a [u8]>],
-    out: &'o mut [M],
-    member: impl Fn(&'a [u8], &'a [u8]) -> M,
-) -> &'o [M] {
-    let mut count = 0;
-    for (key, value) in keys.iter().zip(values) {
-        if let (Some(value), Some(place)) = (value, out.get_mut(count)) {
-            *place = member(key, value);
-            count += 1;
-        }
-    }
-    out.get(..count).unwrap_or_default()
 }
 
 #[cold]

@@ -11,7 +11,7 @@ use mesh_config::money::NanoUsd;
 use mesh_config::policy::Direction;
 use mesh_config::sampling::{Reason, Threshold};
 use w3c_traceparent_parser::otel::{self, OtState};
-use w3c_traceparent_parser::tracestate::{Member, TraceState};
+use w3c_traceparent_parser::tracestate::TraceState;
 
 use crate::engine::llm::LlmUse;
 use crate::facts::rpc_of;
@@ -102,11 +102,11 @@ fn trace_state<'s>(state: &'s RequestState, finished: &Finished<'_>) -> Cow<'s, 
     let mut value = [0; otel::MAX_LEN];
     let written = incoming.write(threshold, rv, &mut value);
     let value = written.ok().and_then(|length| value.get(..length));
-    let own = [Member::new(otel::KEY, value.unwrap_or_default())];
-    let own = if value.is_some() { &own[..] } else { &[] };
+    // Nothing left to say: the member goes.
+    let value = value.filter(|value| !value.is_empty());
     let limit = left.len() + otel::MAX_LEN + 4;
     let mut out = vec![0; limit];
-    let written = list.write_with(own, &[otel::KEY], limit, &mut out);
+    let written = list.write_valid(&[otel::KEY], &[value], limit, &mut out);
     out.truncate(written.map_or(0, |written| written.len));
     Cow::Owned(out)
 }

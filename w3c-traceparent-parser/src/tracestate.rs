@@ -108,14 +108,6 @@ impl<'a> Entry<'a> {
     };
 
     #[inline]
-    const fn new(raw: &'a [u8], key_len: u16) -> Self {
-        Self {
-            raw: Some(raw),
-            key_len,
-        }
-    }
-
-    #[inline]
     fn raw(&self) -> &'a [u8] {
         self.raw.unwrap_or_default()
     }
@@ -160,22 +152,25 @@ impl<'a> TraceState<'a> {
     /// A member is bad, or there are more than 32 in all lines together.
     pub fn parse_lines(lines: impl IntoIterator<Item = &'a [u8]>) -> Result<Self, TraceStateError> {
         let mut state = Self::empty();
-        state.read_lines(lines)?;
+        state.read_lines(lines, |_, _| {})?;
         Ok(state)
     }
 
-    /// Takes the lines of a request in place of what the list holds: [`TraceState::parse_lines`]
-    /// for lists that would be moved otherwise, which are large.
+    /// Takes the lines of a request in place of what the list holds, and shows key and value of each
+    /// member to `seen`. For lists that would be moved otherwise, which are large, and for those
+    /// who would look at all members anyway.
     ///
     /// # Errors
-    /// As [`TraceState::parse_lines`]; the list is empty then.
+    /// As [`TraceState::parse_lines`]; the list is empty then, although `seen` saw the members before
+    /// the bad one.
     pub fn read_lines(
         &mut self,
         lines: impl IntoIterator<Item = &'a [u8]>,
+        mut seen: impl FnMut(&'a [u8], &'a [u8]),
     ) -> Result<(), TraceStateError> {
         self.len = 0;
         for (index, line) in lines.into_iter().enumerate() {
-            if let Err((offset, reason)) = self.read_line(line) {
+            if let Err((offset, reason)) = self.read_line(line, &mut seen) {
                 self.len = 0;
                 return Err(TraceStateError::new(index, offset, reason));
             }
@@ -183,8 +178,12 @@ impl<'a> TraceState<'a> {
         Ok(())
     }
 
-    #[cfg_attr(target_family = "wasm", inline(never))]
-    fn read_line(&mut self, line: &'a [u8]) -> Result<(), Failure> {
+    #[inline]
+    fn read_line(
+        &mut self,
+        line: &'a [u8],
+        seen: &mut impl FnMut(&'a [u8], &'a [u8]),
+    ) -> Result<(), Failure> {
         let mut rest = line;
         loop {
             let from = bytes::skip_empty(rest);
@@ -192,14 +191,19 @@ impl<'a> TraceState<'a> {
                 return Ok(());
             }
             let offset = line.len() - from.len();
-            let (entry, after) = match parse::plain(from) {
+            let pair = match parse::plain(from) {
                 Some(found) => found,
                 None => parse::member(from).map_err(|(at, why)| (offset + at, why))?,
             };
             let place = self.entries.get_mut(self.len);
-            *place.ok_or((offset, TraceStateErrorReason::TooManyMembers))? = entry;
+            *place.ok_or((offset, TraceStateErrorReason::TooManyMembers))? = Entry {
+                raw: Some(pair.raw),
+                // At most 256.
+                key_len: pair.key.len() as u16,
+            };
+            seen(pair.key, pair.value);
             self.len += 1;
-            rest = after;
+            rest = pair.after;
         }
     }
 

@@ -116,33 +116,19 @@ impl Grammar {
     }
 }
 
-/// Own members, as the two headers take them.
-#[derive(Clone, Copy)]
-pub(crate) enum Own<'a> {
-    Members(&'a [Member<'a>]),
-    Pairs(&'a [(&'a [u8], &'a [u8])]),
-}
+/// Own members and the keys of foreign ones that go, as the writers of both headers take them.
+pub(crate) trait Own: Copy {
+    /// The number of own members, or more.
+    fn len(self) -> usize;
 
-impl<'a> Own<'a> {
+    /// A key and the value of its own member, if it has one.
+    fn get(&self, index: usize) -> Option<(&[u8], Option<&[u8]>)>;
+
+    /// Keys of foreign members that go beside those of own members.
+    fn remove(&self) -> &[&[u8]];
+
+    /// How many keys come before this one: all if it is not among them.
     #[inline]
-    pub(crate) const fn len(self) -> usize {
-        match self {
-            Self::Members(members) => members.len(),
-            Self::Pairs(pairs) => pairs.len(),
-        }
-    }
-
-    /// Key and value.
-    #[inline]
-    fn get(self, index: usize) -> Option<(&'a [u8], &'a [u8])> {
-        match self {
-            Self::Members(members) => members.get(index).map(|own| (own.key, own.value)),
-            Self::Pairs(pairs) => pairs.get(index).copied(),
-        }
-    }
-
-    /// How many own members come before the first one with this key: all if none has it.
-    #[cfg_attr(target_family = "wasm", inline(never))]
     fn position(self, key: &[u8]) -> usize {
         let mut index = 0;
         while self.get(index).is_some_and(|(own, _)| own != key) {
@@ -153,12 +139,12 @@ impl<'a> Own<'a> {
 
     /// Whether a foreign member goes: an own one replaces it, or it is to be removed.
     #[cfg_attr(target_family = "wasm", inline(never))]
-    pub(crate) fn displaces(self, key: &[u8], remove: &[&[u8]]) -> bool {
-        self.position(key) < self.len() || remove.contains(&key)
+    fn displaces(self, key: &[u8]) -> bool {
+        self.position(key) < self.len() || self.remove().contains(&key)
     }
 
     /// Checks the members.
-    pub(crate) fn check(self, grammar: &Grammar, max_members: usize) -> Result<(), WriteError> {
+    fn check(self, grammar: &Grammar, max_members: usize) -> Result<(), WriteError> {
         if self.len() > max_members {
             return Err(WriteError::TooManyMembers);
         }
@@ -167,7 +153,7 @@ impl<'a> Own<'a> {
             if !grammar.is_key(key) {
                 return Err(WriteError::InvalidKey { index });
             }
-            if !grammar.is_value(value) {
+            if value.is_some_and(|value| !grammar.is_value(value)) {
                 return Err(WriteError::InvalidValue { index });
             }
             if self.position(key) < index {
@@ -178,15 +164,79 @@ impl<'a> Own<'a> {
         Ok(())
     }
 
-    /// The bytes that the members take, commas counted.
-    pub(crate) fn bytes(self) -> usize {
-        let mut len = self.len().saturating_sub(1);
-        let mut index = 0;
+    /// The number of members and the bytes that they take, commas counted.
+    fn size(self) -> (usize, usize) {
+        let (mut count, mut bytes, mut index) = (0_usize, 0, 0);
         while let Some((key, value)) = self.get(index) {
-            len += key.len() + 1 + value.len();
+            if let Some(value) = value {
+                bytes += key.len() + 1 + value.len();
+                count += 1;
+            }
             index += 1;
         }
-        len
+        (count, bytes + count.saturating_sub(1))
+    }
+}
+
+/// Members of a tracestate, and keys to remove.
+#[derive(Clone, Copy)]
+pub(crate) struct OwnMembers<'a>(pub(crate) &'a [Member<'a>], pub(crate) &'a [&'a [u8]]);
+
+impl Own for OwnMembers<'_> {
+    fn len(self) -> usize {
+        self.0.len()
+    }
+
+    fn get(&self, index: usize) -> Option<(&[u8], Option<&[u8]>)> {
+        let own = self.0.get(index)?;
+        Some((own.key, Some(own.value)))
+    }
+
+    fn remove(&self) -> &[&[u8]] {
+        self.1
+    }
+}
+
+/// Members of a baggage, and keys to remove.
+#[derive(Clone, Copy)]
+pub(crate) struct OwnPairs<'a>(
+    pub(crate) &'a [(&'a [u8], &'a [u8])],
+    pub(crate) &'a [&'a [u8]],
+);
+
+impl Own for OwnPairs<'_> {
+    fn len(self) -> usize {
+        self.0.len()
+    }
+
+    fn get(&self, index: usize) -> Option<(&[u8], Option<&[u8]>)> {
+        let (key, value) = self.0.get(index)?;
+        Some((key, Some(value)))
+    }
+
+    fn remove(&self) -> &[&[u8]] {
+        self.1
+    }
+}
+
+/// Keys whose foreign members go, and the own values of some.
+#[derive(Clone, Copy)]
+pub(crate) struct OwnValues<'a>(pub(crate) &'a [&'a [u8]], pub(crate) &'a [Option<&'a [u8]>]);
+
+impl Own for OwnValues<'_> {
+    #[inline]
+    fn len(self) -> usize {
+        self.0.len()
+    }
+
+    #[inline]
+    fn get(&self, index: usize) -> Option<(&[u8], Option<&[u8]>)> {
+        Some((self.0.get(index)?, self.1.get(index).copied().flatten()))
+    }
+
+    #[inline]
+    fn remove(&self) -> &[&[u8]] {
+        &[]
     }
 }
 
@@ -229,16 +279,20 @@ impl<'o> Cursor<'o> {
         self.push(member);
     }
 
-    /// Own members after those before them.
+    /// Own members after those before them; returns their number.
     #[cfg_attr(target_family = "wasm", inline(never))]
-    pub(crate) fn push_own(&mut self, own: Own<'_>) {
-        let mut index = 0;
+    pub(crate) fn push_own(&mut self, own: impl Own) -> usize {
+        let (mut count, mut index) = (0, 0);
         while let Some((key, value)) = own.get(index) {
-            self.push_member(key);
-            self.push(b"=");
-            self.push(value);
+            if let Some(value) = value {
+                self.push_member(key);
+                self.push(b"=");
+                self.push(value);
+                count += 1;
+            }
             index += 1;
         }
+        count
     }
 
     /// The number of bytes written.

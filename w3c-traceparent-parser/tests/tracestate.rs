@@ -9,6 +9,7 @@
 )]
 
 use w3c_traceparent_parser::WriteError;
+use w3c_traceparent_parser::baggage::Baggage;
 use w3c_traceparent_parser::tracestate::{
     self, Member, TraceState, TraceStateErrorReason as Reason, Written,
 };
@@ -437,9 +438,40 @@ fn labels_of_reasons_are_stable_and_unique() {
 #[test]
 fn a_list_is_read_anew_and_empty_after_an_error() {
     let mut state = TraceState::parse(b"old=1").unwrap();
-    state.read_lines([&b"a=1"[..], b"b=2"]).unwrap();
+    let mut seen = Vec::new();
+    let lines = [&b"a=1 "[..], b"b=2"];
+    state
+        .read_lines(lines, |key, value| seen.push((key, value)))
+        .unwrap();
+    assert_eq!(seen, [(&b"a"[..], &b"1"[..]), (b"b", b"2")]);
     assert_eq!(state, TraceState::parse(b"a=1,b=2").unwrap());
-    let error = state.read_lines([&b"c=3"[..], b"D=4"]).unwrap_err();
+    let error = state
+        .read_lines([&b"c=3"[..], b"D=4"], |_, _| {})
+        .unwrap_err();
     assert_eq!((error.line(), error.offset()), (1, 0));
     assert!(state.is_empty());
+}
+
+#[test]
+fn own_members_of_known_keys_are_written_or_taken_out() {
+    let state = TraceState::parse(b"a=1,b=2,c=3,d=4").unwrap();
+    let keys: [&[u8]; 3] = [b"d", b"b", b"x"];
+    let values: [Option<&[u8]>; 3] = [Some(b"9"), None, Some(b"7")];
+    let mut out = [0; 64];
+    let written = state.write_valid(&keys, &values, 64, &mut out).unwrap();
+    assert_eq!(&out[..written.len], b"d=9,x=7,a=1,c=3");
+    assert_eq!((written.members, written.dropped), (4, 0));
+    let written = state.write_valid(&keys, &values, 11, &mut out).unwrap();
+    assert_eq!(&out[..written.len], b"d=9,x=7,a=1");
+    assert_eq!((written.members, written.dropped), (3, 1));
+    let baggage = Baggage::parse(b"a=1,b=2,c=3,d=4");
+    let written = baggage
+        .write_valid(&keys, &values, 4, 64, &mut out)
+        .unwrap();
+    assert_eq!(&out[..written.len], b"a=1,c=3,d=9,x=7");
+    let written = baggage
+        .write_valid(&keys, &values, 3, 64, &mut out)
+        .unwrap();
+    assert_eq!(&out[..written.len], b"a=1,d=9,x=7");
+    assert_eq!((written.members, written.dropped), (3, 1));
 }

@@ -80,7 +80,8 @@ impl Engine {
             return false;
         }
         let keys = &self.settings.baggage_keys;
-        let mut incoming = Incoming::read(&headers, keys, &mut self.counters);
+        let mut incoming = Incoming::empty();
+        incoming.read(&headers, keys, &mut self.counters);
         state.start_unix_nanos = input.now_unix_nanos;
         state.direction = self.direction(input.direction);
         state.owns_context = self.settings.owns_context();

@@ -2,7 +2,7 @@
 
 use super::member::Pieces;
 use super::{Baggage, OWN};
-use crate::write::{Cursor, Own, WriteError, Written};
+use crate::write::{Cursor, Own, OwnPairs, OwnValues, WriteError, Written};
 
 impl Baggage<'_> {
     /// Writes one line: the foreign members in order and with their bytes, then the own ones.
@@ -28,42 +28,55 @@ impl Baggage<'_> {
         max_bytes: usize,
         out: &mut [u8],
     ) -> Result<Written, WriteError> {
-        Own::Pairs(own).check(&OWN, max_members)?;
-        self.write_valid(own, remove, max_members, max_bytes, out)
+        let own = OwnPairs(own, remove);
+        own.check(&OWN, max_members)?;
+        self.write_list(own, max_members, max_bytes, out)
     }
 
-    /// [`Baggage::write_with`] for own members that are known to be valid and of different keys:
-    /// they are not checked.
+    /// [`Baggage::write_with`] for own members that are known to be valid: they are not checked.
+    /// Each of the `keys`, which are different, is that of an own member if there is a value at its
+    /// place in `values`; foreign members with one of them are replaced or left out.
     ///
     /// # Errors
     /// The own members alone exceed a limit, or the buffer is too small.
     pub fn write_valid(
         &self,
-        own: &[(&[u8], &[u8])],
-        remove: &[&[u8]],
+        keys: &[&[u8]],
+        values: &[Option<&[u8]>],
         max_members: usize,
         max_bytes: usize,
         out: &mut [u8],
     ) -> Result<Written, WriteError> {
-        let own = Own::Pairs(own);
+        let own = OwnValues(keys, values);
         debug_assert!(own.check(&OWN, usize::MAX).is_ok(), "own members");
+        self.write_list(own, max_members, max_bytes, out)
+    }
+
+    #[inline]
+    fn write_list(
+        &self,
+        own: impl Own,
+        max_members: usize,
+        max_bytes: usize,
+        out: &mut [u8],
+    ) -> Result<Written, WriteError> {
         if self.overflowed() > 0 || self.len() + own.len() > max_members {
-            return self.write_truncated(own, remove, (max_members, max_bytes), out);
+            return self.write_truncated(own, max_members, max_bytes, out);
         }
         // As if all of it stayed: it nearly always does.
         let mut cursor = Cursor::new(out);
-        let mut members = own.len();
+        let mut members = 0;
         for line in self.lines().iter().flatten() {
             for member in Pieces::new(line) {
-                if !own.displaces(member.key, remove) {
+                if !own.displaces(member.key) {
                     cursor.push_member(member.raw);
                     members += 1;
                 }
             }
         }
-        cursor.push_own(own);
+        members += cursor.push_own(own);
         if cursor.len() > max_bytes {
-            return self.write_truncated(own, remove, (max_members, max_bytes), out);
+            return self.write_truncated(own, max_members, max_bytes, out);
         }
         Ok(Written {
             len: cursor.finish()?,
@@ -77,20 +90,20 @@ impl Baggage<'_> {
     #[inline(never)]
     fn write_truncated(
         &self,
-        own: Own<'_>,
-        remove: &[&[u8]],
-        (max_members, max_bytes): (usize, usize),
+        own: impl Own,
+        max_members: usize,
+        max_bytes: usize,
         out: &mut [u8],
     ) -> Result<Written, WriteError> {
+        let (own_count, own_len) = own.size();
         let places = max_members
-            .checked_sub(own.len())
+            .checked_sub(own_count)
             .ok_or(WriteError::TooManyMembers)?;
-        let own_len = own.bytes();
         let left = max_bytes
             .checked_sub(own_len)
             .ok_or(WriteError::LimitTooSmall { needed: own_len })?;
         // The comma between the foreign members and the own ones.
-        let budget = left.saturating_sub(usize::from(own.len() > 0));
+        let budget = left.saturating_sub(usize::from(own_count > 0));
 
         let mut cursor = Cursor::new(out);
         let mut members = 0;
@@ -98,7 +111,7 @@ impl Baggage<'_> {
         // Once a member was dropped all those to its right are: the result is a prefix.
         let mut full = false;
         for member in self.iter() {
-            if own.displaces(member.key, remove) {
+            if own.displaces(member.key) {
                 continue;
             }
             let after = cursor.len() + usize::from(members > 0) + member.raw.len();
@@ -110,10 +123,10 @@ impl Baggage<'_> {
             cursor.push_member(member.raw);
             members += 1;
         }
-        cursor.push_own(own);
+        members += cursor.push_own(own);
         Ok(Written {
             len: cursor.finish()?,
-            members: members + own.len(),
+            members,
             dropped,
         })
     }

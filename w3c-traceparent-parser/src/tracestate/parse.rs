@@ -1,8 +1,8 @@
 //! Reading one member of a list: an ordinary one in one pass, any other with care.
 
 use super::TraceStateErrorReason as Reason;
-use super::{Entry, MAX_KEY_LEN, MAX_VALUE_LEN};
-use crate::bytes;
+use super::{MAX_KEY_LEN, MAX_VALUE_LEN};
+use crate::bytes::{self, Pair};
 
 /// Offset and reason.
 pub(super) type Failure = (usize, Reason);
@@ -10,28 +10,29 @@ pub(super) type Failure = (usize, Reason);
 /// Reads the member at the start if it has no white space around it and is right; returns what
 /// follows it.
 #[inline]
-pub(super) fn plain(from: &[u8]) -> Option<(Entry<'_>, &[u8])> {
+pub(super) fn plain(from: &[u8]) -> Option<Pair<'_>> {
     let pair = bytes::pair(from, bytes::STATE_KEY, bytes::STATE_VALUE)?;
     let right = bytes::is(*pair.key.first()?, bytes::LOWER_OR_DIGIT)
         && *pair.value.last()? != b' '
         && pair.key.len() <= MAX_KEY_LEN
         && pair.value.len() <= MAX_VALUE_LEN;
-    // At most 256.
-    let entry = Entry::new(pair.raw, pair.key.len() as u16);
-    right.then_some((entry, pair.after))
+    right.then_some(pair)
 }
 
 /// Reads any member at the start, which has no leading white space and is not empty, and returns
 /// what follows its comma.
 #[cold]
 #[inline(never)]
-pub(super) fn member(from: &[u8]) -> Result<(Entry<'_>, &[u8]), Failure> {
+pub(super) fn member(from: &[u8]) -> Result<Pair<'_>, Failure> {
     let (key_len, value_part) = key(from)?;
     let value_at = key_len + 1;
-    let (value_len, rest) = value(value_part).map_err(|(at, why)| (value_at + at, why))?;
-    let raw = from.get(..value_at + value_len).unwrap_or_default();
-    // At most 256.
-    Ok((Entry::new(raw, key_len as u16), rest))
+    let (value_len, after) = value(value_part).map_err(|(at, why)| (value_at + at, why))?;
+    Ok(Pair {
+        key: from.get(..key_len).unwrap_or_default(),
+        value: value_part.get(..value_len).unwrap_or_default(),
+        raw: from.get(..value_at + value_len).unwrap_or_default(),
+        after,
+    })
 }
 
 /// Reads a key and its equals sign; returns the length of the key and what follows the sign.

@@ -1,7 +1,7 @@
 //! Writing a list: own members to the front, foreign ones after them, within the limits.
 
 use super::{Entry, MAX_MEMBERS, Member, OWN, TraceState};
-use crate::write::{Cursor, Own, WriteError, Written};
+use crate::write::{Cursor, Own, OwnMembers, OwnValues, WriteError, Written};
 
 /// Members with more bytes than this are the first to go when a list is too long.
 const LARGE_MEMBER_LEN: usize = 128;
@@ -32,39 +32,50 @@ impl TraceState<'_> {
         limit_bytes: usize,
         out: &mut [u8],
     ) -> Result<Written, WriteError> {
-        Own::Members(own).check(&OWN, MAX_MEMBERS)?;
-        self.write_valid(own, remove, limit_bytes, out)
+        let own = OwnMembers(own, remove);
+        own.check(&OWN, MAX_MEMBERS)?;
+        self.write_list(own, limit_bytes, out)
     }
 
-    /// [`TraceState::write_with`] for own members that are known to be valid and of different keys:
-    /// they are not checked.
+    /// [`TraceState::write_with`] for own members that are known to be valid: they are not checked.
+    /// Each of the `keys`, which are different, is that of an own member if there is a value at its
+    /// place in `values`; foreign members with one of them are replaced or left out.
     ///
     /// # Errors
     /// The own members alone exceed a limit, or the buffer is too small.
     pub fn write_valid(
         &self,
-        own: &[Member<'_>],
-        remove: &[&[u8]],
+        keys: &[&[u8]],
+        values: &[Option<&[u8]>],
         limit_bytes: usize,
         out: &mut [u8],
     ) -> Result<Written, WriteError> {
-        let own = Own::Members(own);
+        let own = OwnValues(keys, values);
         debug_assert!(own.check(&OWN, usize::MAX).is_ok(), "own members");
-        let mut members = own.len();
-        if self.len() + members > MAX_MEMBERS {
-            return self.write_truncated(own, remove, limit_bytes, out);
+        self.write_list(own, limit_bytes, out)
+    }
+
+    #[inline]
+    fn write_list(
+        &self,
+        own: impl Own,
+        limit_bytes: usize,
+        out: &mut [u8],
+    ) -> Result<Written, WriteError> {
+        if self.len() + own.len() > MAX_MEMBERS {
+            return self.write_truncated(own, limit_bytes, out);
         }
         // As if all of it stayed: it nearly always does.
         let mut cursor = Cursor::new(out);
-        cursor.push_own(own);
+        let mut members = cursor.push_own(own);
         for entry in self.entries() {
-            if !own.displaces(entry.key(), remove) {
+            if !own.displaces(entry.key()) {
                 cursor.push_member(entry.raw());
                 members += 1;
             }
         }
         if cursor.len() > limit_bytes {
-            return self.write_truncated(own, remove, limit_bytes, out);
+            return self.write_truncated(own, limit_bytes, out);
         }
         Ok(Written {
             len: cursor.finish()?,
@@ -78,20 +89,19 @@ impl TraceState<'_> {
     #[inline(never)]
     fn write_truncated(
         &self,
-        own: Own<'_>,
-        remove: &[&[u8]],
+        own: impl Own,
         limit_bytes: usize,
         out: &mut [u8],
     ) -> Result<Written, WriteError> {
-        if own.len() > MAX_MEMBERS {
+        let (own_count, own_len) = own.size();
+        if own_count > MAX_MEMBERS {
             return Err(WriteError::TooManyMembers);
         }
-        let own_len = own.bytes();
         if own_len > limit_bytes {
             return Err(WriteError::LimitTooSmall { needed: own_len });
         }
-        let mut kept = Kept::select(self.entries(), own, remove);
-        kept.truncate(self.entries(), own.len(), own_len, limit_bytes);
+        let mut kept = Kept::select(self.entries(), own);
+        kept.truncate(self.entries(), own_count, own_len, limit_bytes);
 
         let mut cursor = Cursor::new(out);
         cursor.push_own(own);
@@ -102,7 +112,7 @@ impl TraceState<'_> {
         }
         Ok(Written {
             len: cursor.finish()?,
-            members: own.len() + kept.count,
+            members: own_count + kept.count,
             dropped: kept.dropped,
         })
     }
@@ -118,7 +128,7 @@ struct Kept {
 }
 
 impl Kept {
-    fn select(foreign: &[Entry<'_>], own: Own<'_>, remove: &[&[u8]]) -> Self {
+    fn select(foreign: &[Entry<'_>], own: impl Own) -> Self {
         let mut kept = Self {
             bits: 0,
             count: 0,
@@ -126,7 +136,7 @@ impl Kept {
             len: 0,
         };
         for (index, entry) in foreign.iter().enumerate() {
-            if !own.displaces(entry.key(), remove) {
+            if !own.displaces(entry.key()) {
                 kept.bits |= 1 << index;
                 kept.count += 1;
                 kept.len += entry.raw().len() + 1;
